@@ -1,0 +1,41 @@
+# Every target sets up what it needs from nothing: .venv with the machine's python3 and pip, then runs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PEERS := .venv-peers
+
+.PHONY: demo test check bench bench-peers clean
+
+demo: $(VENV)/.examples
+	$(BIN)/python examples/digits.py
+
+test: $(VENV)/.dev
+	scripts/test
+
+check: $(VENV)/.dev
+	scripts/check
+
+bench: $(VENV)/.dev
+	env -u OPENBLAS_CORETYPE $(BIN)/python -m pytest benchmarks --benchmark-only
+
+bench-peers: $(VENV)/.dev $(PEERS)/.bench
+	$(BIN)/python benchmarks/peers.py --peers-python $(PEERS)/bin/python
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.examples: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[examples]"
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@ $(VENV)/.examples
+
+$(PEERS)/.bench: pyproject.toml
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 jax jaxlib
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(PEERS) build *.egg-info

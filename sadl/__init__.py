@@ -1,0 +1,108 @@
+"""sadl: Tensors that are NumPy arrays, differentiated as they run and compiled when they are to run fast.
+
+The public names, and nothing else. What needs a GPU's library or the compiler is imported at its first use.
+"""
+
+import importlib
+from typing import Any
+
+from sadl import errors, functional, grad_ops, nn, random
+from sadl._version import __version__
+from sadl.autograd import backward, check_grads, grad, value_and_grad, vjp
+from sadl.backend import TensorDevice
+from sadl.config import config, show_config
+from sadl.disk import load, save
+from sadl.errors import (
+    CaptureError,
+    CompileError,
+    FileFormatError,
+    GradientError,
+    RuleError,
+    ShapeError,
+    StaleValueError,
+    UnrecordedError,
+    VerifyError,
+)
+from sadl.function import Buffer, Function
+from sadl.nn import Linear, LogSoftmax, Mlp, ReLU, Sigmoid, Softmax
+from sadl.optimizer import SGD, Adam, Optimizer
+from sadl.tape import enable_grad, no_grad, no_grad_fn, set_global_grad_mode
+from sadl.tape import is_grad_enabled as get_current_global_grad_mode
+from sadl.tape import is_grad_enabled as is_global_grad_mode_enabled
+from sadl.tensor import Parameter, Tensor, copy_to_device, eye, ones, ones_like, tensor, zeros, zeros_like
+
+_LATER = {
+    "BACKEND": "sadl.backend",
+    "xp": "sadl.backend",
+    "compile": "sadl.compiler.api",
+    "make_ir": "sadl.compiler.api",
+}
+
+__all__ = [
+    "BACKEND",
+    "SGD",
+    "Adam",
+    "Buffer",
+    "CaptureError",
+    "CompileError",
+    "FileFormatError",
+    "Function",
+    "GradientError",
+    "Linear",
+    "LogSoftmax",
+    "Mlp",
+    "Optimizer",
+    "Parameter",
+    "ReLU",
+    "RuleError",
+    "ShapeError",
+    "Sigmoid",
+    "Softmax",
+    "StaleValueError",
+    "Tensor",
+    "TensorDevice",
+    "UnrecordedError",
+    "VerifyError",
+    "__version__",
+    "backward",
+    "check_grads",
+    "compile",
+    "config",
+    "copy_to_device",
+    "enable_grad",
+    "errors",
+    "eye",
+    "functional",
+    "get_current_global_grad_mode",
+    "grad",
+    "grad_ops",
+    "is_global_grad_mode_enabled",
+    "load",
+    "make_ir",
+    "nn",
+    "no_grad",
+    "no_grad_fn",
+    "ones",
+    "ones_like",
+    "random",
+    "save",
+    "set_global_grad_mode",
+    "show_config",
+    "tensor",
+    "value_and_grad",
+    "vjp",
+    "xp",
+    "zeros",
+    "zeros_like",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'sadl' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

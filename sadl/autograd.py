@@ -1,0 +1,412 @@
+"""The backward sweep, and what stands on it: backward, grad, value_and_grad, vjp, check_grads.
+
+Takes recorded Tensors and functions of arrays; calls the rules of the table and gives cotangents.
+A rule runs on plain arrays; on Tensors when its own result is to be differentiated or captured.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from sadl.errors import GradientError, RuleError, ShapeError, StaleValueError, explain
+from sadl.op import Op
+from sadl.tape import ITEM, MODE, Node, Traced, enable_grad, no_grad, plain, require_float, written_at
+from sadl.tensor import CpuTensor, Tensor, as_recorded, leaf_node
+from sadl.tree import flatten, unflatten
+
+ALIAS = Op("alias", lambda x: x, "view", (lambda g, y, x: g,))  # the same value under a node of its own
+
+
+# ---- the sweep -----------------------------------------------------------------------------------------------------
+
+
+def sweep(seeds: dict[Node, Any], wanted: Iterable[Node] | None = None, recorded: bool = False) -> dict[Node, Any]:
+    """Cotangents of the `wanted` nodes (of all leaves and kept nodes if None), from those of the `seeds`.
+
+    `recorded` runs the rules on Tensors, so that what they do is recorded and captured in turn.
+    """
+    if recorded:
+        seeds = {node: g if isinstance(g, Traced) else as_recorded(g, None) for node, g in seeds.items()}
+    ends = set() if wanted is None else set(wanted)
+    order = sorted(reachable(seeds, ends), key=lambda node: node.tick)
+    needed = None if wanted is None else _leading_to(ends, order)
+    cotangents, found = dict(seeds), {}
+    for node in reversed(order):
+        g = cotangents.pop(node, None)
+        if g is None:
+            continue
+        if node in ends or (wanted is None and node.tensor is not None):
+            found[node] = g
+        if node.op is not None and node not in ends:
+            for parent, share in _pull(node, g, needed, recorded):
+                cotangents[parent] = share if parent not in cotangents else _add(cotangents[parent], share)
+    return found
+
+
+def reachable(roots: Iterable[Node], ends: set[Node]) -> set[Node]:
+    """All nodes on the way back from `roots`, not going past the `ends`."""
+    seen = set(roots)
+    stack = list(seen)
+    while stack:
+        node = stack.pop()
+        for parent in node.parents or () if node not in ends else ():
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return seen
+
+
+def _leading_to(ends: set[Node], order: list[Node]) -> set[Node]:
+    needed = set(ends)
+    for node in order:
+        if any(parent in needed for parent in node.parents or ()):
+            needed.add(node)
+    return needed
+
+
+def _add(a: Any, b: Any) -> Any:
+    if isinstance(a, list):  # one cotangent per result of an operation with several
+        return [x if y is None else y if x is None else x + y for x, y in zip(a, b, strict=True)]
+    return a + b
+
+
+def _pull(node: Node, g: Any, needed: set[Node] | None, recorded: bool) -> Iterator[tuple[Node, Any]]:
+    """What `node` passes on to each of its parents, given its own cotangent `g`."""
+    op = node.op
+    if node.inputs is None:
+        what = "the graph of this value was freed by an earlier backward"
+        raise GradientError(explain("backward", what, "backward(retain_graph=True) the first time"))
+    if op is ITEM:
+        (parent,) = node.parents
+        yield parent, [g if i == node.params["index"] else None for i in range(len(parent.out))]
+        return
+    inputs, out = _values(node, recorded)
+    if op.pullback is not None:
+        shares: Any = op.pullback(g, out, *inputs, **node.params)
+    else:
+        shares = (None if p is None or r is None else r for r, p in zip(op.vjp, node.parents, strict=True))
+    for i, (share, parent) in enumerate(zip(shares, node.parents, strict=True)):
+        if parent is None or share is None or (needed is not None and parent not in needed):
+            continue
+        if op.pullback is None:
+            share = share(g, out, *inputs, **node.params)
+        raw = node.inputs[i]
+        if share.shape != raw.shape or share.dtype != raw.dtype:
+            share = _fit(share, raw, node)
+        yield parent, share
+
+
+def _fit(share: Any, raw: Any, node: Node) -> Any:
+    """A cotangent summed over the axes that broadcasting had added, and in the dtype of the input."""
+    extra = share.ndim - raw.ndim
+    if extra < 0 or any(n not in (1, m) for n, m in zip(raw.shape, share.shape[extra:], strict=True)):
+        raise RuleError(_blame(node, share, raw))
+    if share.shape != raw.shape:
+        axes = tuple(range(extra)) + tuple(
+            i + extra for i, n in enumerate(raw.shape) if n == 1 and share.shape[i + extra] != 1
+        )
+        share = np.sum(share, axis=axes, keepdims=True) if axes else share
+        share = np.reshape(share, raw.shape)
+    if share.dtype == raw.dtype:
+        return share
+    outs = node.out if isinstance(node.out, tuple) else (node.out,)
+    if all(o.dtype == raw.dtype for o in outs):
+        raise RuleError(_blame(node, share, raw))
+    return share.real.astype(raw.dtype) if share.dtype.kind == "c" != raw.dtype.kind else share.astype(raw.dtype)
+
+
+def _blame(node: Node, share: Any, raw: Any) -> str:
+    what = f"its gradient rule gave {share.dtype} {share.shape} for an input of {raw.dtype} {raw.shape}"
+    return explain(node.op.name, what, "correct the rule in sadl/ops (a Python scalar does not change a dtype)")
+
+
+def _values(node: Node, recorded: bool) -> tuple[list[Any], Any]:
+    """The inputs and the output of a node as its rule is to see them."""
+    inputs = [_checked(raw, parent, node) for raw, parent in zip(node.inputs, node.parents, strict=True)]
+    out = node.out if written_at_any(node.out) <= node.tick else _Stale(node.out, node)
+    if not recorded:
+        return inputs, out
+    if isinstance(out, tuple):
+        return [as_recorded(*pair) for pair in zip(inputs, node.parents, strict=True)], out
+    return [as_recorded(*pair) for pair in zip(inputs, node.parents, strict=True)], as_recorded(out, node)
+
+
+def written_at_any(out: Any) -> int:
+    return max(map(written_at, out), default=0) if isinstance(out, tuple) else written_at(out)
+
+
+def _checked(raw: Any, parent: Node | None, node: Node) -> Any:
+    when = written_at(raw)
+    if not when:
+        return raw
+    if parent is not None and parent.op is not None and parent.tick < when <= node.tick:
+        what = "an input shares memory with a Tensor that was changed in place before this use, which was not recorded"
+        raise StaleValueError(explain(node.op.name, what, "change a copy: t = t.copy()"))
+    return raw if when <= node.tick else _Stale(raw, node)
+
+
+class _Stale:
+    """Stands for a value that is no longer there: its shape and dtype may be read, its elements not."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, array: Any, node: Node) -> None:
+        self.shape, self.dtype, self.ndim, self.size, self._node = array.shape, array.dtype, array.ndim, array.size, node
+
+    def _fail(self, *_: Any, **__: Any) -> Any:
+        what = "a value that its gradient needs was changed in place after it had been used"
+        raise StaleValueError(explain(self._node.op.name, what, "change a copy: t = t.copy(), or change it earlier"))
+
+    __getattr__ = __array__ = __array_function__ = __getitem__ = _fail
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _fail
+    __neg__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __eq__ = __ne__ = _fail  # type: ignore[assignment]
+    __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __len__ = _fail
+
+
+# ---- t.backward() --------------------------------------------------------------------------------------------------
+
+
+def backward(
+    loss: Any, grad: Any = None, *, retain_graph: bool = False, create_graph: bool = False, leaves: bool = True
+) -> None:
+    """Add the gradient of `loss` to `.grad` of every leaf that requires one and every Tensor with `keep_grad`.
+
+    Args:
+        loss: a Tensor made from Tensors that require a gradient; of size 1 unless `grad` is given.
+        grad: the cotangent of `loss`, of its shape; ones if None.
+        retain_graph: keep what the graph needs for a second backward from this same Tensor.
+        create_graph: record the backward itself, so that `.grad` can be differentiated; then `.grad` is a Tensor.
+        leaves: also fill leaves without `keep_grad`.
+    Raises:
+        ValueError: `loss` has no graph, was used already, or is not of size 1.
+    """
+    if not isinstance(loss, Tensor) or loss._node is None:
+        what = "this value does not depend on anything that requires a gradient"
+        raise GradientError(explain("backward", what, "make the inputs with requires_grad=True, outside sadl.no_grad()"))
+    seed = _seed(loss, grad)
+    recorded = create_graph or MODE.get().recorder is not None
+    with enable_grad() if create_graph else no_grad():
+        found = sweep({loss._node: seed}, recorded=recorded)
+        _accumulate(found, recorded, leaves)
+    if not (retain_graph or create_graph) and loss._node.op is not None:
+        loss._node.inputs = loss._node.parents = None  # whatever only this loss held is freed with it
+
+
+def _seed(value: Any, grad: Any) -> Any:
+    if grad is None:
+        if value.size != 1:
+            what = f"gradients start from one number, found shape {value.shape}"
+            raise GradientError(explain("backward", what, "reduce it (loss.mean()), or pass its cotangent"))
+        grad = np.ones(value.shape, value.dtype)
+    if np.shape(grad) != value.shape:
+        raise ShapeError(explain("backward", f"cotangent of shape {np.shape(grad)} for a value of shape {value.shape}"))
+    return grad if isinstance(grad, Tensor) and grad.dtype == value.dtype else np.asarray(plain(grad), value.dtype)
+
+
+def _accumulate(found: dict[Node, Any], recorded: bool, leaves: bool) -> None:
+    given: set[int] = set()
+    for node, g in found.items():
+        tensor = node.tensor()
+        if tensor is None or not (tensor.keep_grad or leaves):
+            continue
+        held = tensor.grad
+        if held is not None:
+            g = held + g
+        elif not recorded:
+            g = _own(g, given)
+        tensor.grad = g
+
+
+def _own(g: Any, given: set[int]) -> Any:
+    """`g` as an array that nothing else shares: rules may pass the same array on to several inputs, or a view."""
+    g = np.asarray(plain(g))
+    if id(g) in given or g.base is not None or not g.flags.owndata:
+        g = g.copy()
+    given.add(id(g))
+    return g
+
+
+def _backward_method(self: Any, grad: Any = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
+    backward(self, grad, retain_graph=retain_graph, create_graph=create_graph)
+
+
+_backward_method.__doc__ = backward.__doc__
+Tensor.backward = _backward_method  # type: ignore[attr-defined]
+
+
+# ---- functions of functions ----------------------------------------------------------------------------------------
+
+
+def vjp(f: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """`f(*args)` and its pullback, which takes a cotangent like the output and gives one like each argument.
+
+    Arguments and output may be nested lists, tuples and dicts of arrays. Where the surroundings are themselves
+    differentiated, the cotangents can be differentiated again.
+    """
+    leaves, structure = flatten(args)
+    inputs = [_input(x) for x in leaves]
+    with enable_grad():
+        out = f(*unflatten(structure, inputs))
+    outs, out_structure = flatten(out)
+
+    def pullback(cotangent: Any) -> Any:
+        cotangents, _ = flatten(cotangent)
+        if len(cotangents) != len(outs):
+            raise GradientError(explain("vjp", f"{len(cotangents)} cotangents for {len(outs)} outputs"))
+        found = _pull_back(outs, cotangents, inputs)
+        grads = unflatten(structure, found)
+        return grads
+
+    return unflatten(out_structure, outs), pullback
+
+
+def _input(x: Any) -> Any:
+    """A Tensor on the memory of `x` with a node of its own, linked to that of `x`."""
+    if not hasattr(x, "dtype") and not isinstance(x, (float, complex)):
+        return x
+    raw = plain(x) if isinstance(x, Traced) else np.asarray(x)
+    if raw.dtype.kind not in "fc":
+        return x
+    tensor = np.ndarray.view(raw, CpuTensor)
+    tensor._raw = raw
+    parent = x._node if isinstance(x, Traced) and MODE.get().grad else None
+    tensor._node = leaf_node(tensor) if parent is None else Node(ALIAS, [raw], [parent], {}, raw)
+    return tensor
+
+
+def _pull_back(outs: list[Any], cotangents: list[Any], inputs: list[Any]) -> list[Any]:
+    wanted = [x._node for x in inputs if isinstance(x, Tensor) and x._node is not None]
+    seeds: dict[Node, Any] = {}
+    for out, cotangent in zip(outs, cotangents, strict=True):
+        if isinstance(out, Tensor) and out._node is not None:
+            seed = _seed(out, cotangent)
+            seeds[out._node] = seed if out._node not in seeds else seeds[out._node] + seed
+    mode = MODE.get()
+    outer = mode.grad and _is_outer(seeds, set(wanted))
+    recorded = outer or mode.recorder is not None
+    with enable_grad() if outer else no_grad():
+        found = sweep(seeds, wanted, recorded)
+    return [_cotangent(x, found) for x in inputs]
+
+
+def _is_outer(seeds: dict[Node, Any], wanted: set[Node]) -> bool:
+    """Whether somebody outside may differentiate the cotangents: they depend on nodes that are not our own."""
+    if any(isinstance(g, Traced) and g._node is not None for g in seeds.values()):
+        return True
+    nodes = reachable(seeds, wanted)
+    return any(n.op is None and n not in wanted for n in nodes) or any(n.op is ALIAS for n in wanted)
+
+
+def _cotangent(x: Any, found: dict[Node, Any]) -> Any:
+    if not isinstance(x, Tensor) or x._node is None:
+        return None
+    g = found.get(x._node)
+    if g is None:
+        return x._wrap(np.zeros_like(x._raw))
+    return g if isinstance(g, Tensor) else x._wrap(_own(g, set()))
+
+
+def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., tuple[Any, Any]]:
+    """A function that gives (f(*args), its gradient by the arguments `argnums`).
+
+    `f` returns one number; an argument may be an array or a nested list, tuple or dict of arrays, and its gradient
+    has the same form. For a tuple of `argnums` the gradient is a tuple.
+    Raises:
+        ValueError: the value is not of size 1, or an argument is not floating.
+    """
+    many = isinstance(argnums, tuple)
+    chosen = argnums if isinstance(argnums, tuple) else (argnums,)
+
+    def wrapped(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        for i in chosen:
+            _require_floats(args, i)
+
+        def of_chosen(*xs: Any) -> Any:
+            full = list(args)
+            for i, x in zip(chosen, xs, strict=True):
+                full[i] = x
+            return f(*full, **kwargs)
+
+        value, pullback = vjp(of_chosen, *(args[i] for i in chosen))
+        if np.size(value) != 1:
+            what = f"the function must return one number, found shape {np.shape(value)}"
+            raise GradientError(explain("grad", what, "reduce it, or use sadl.vjp"))
+        grads = pullback(np.ones(np.shape(value), np.result_type(plain(value))))
+        return value, tuple(grads) if many else grads[0]
+
+    return wrapped
+
+
+def _require_floats(args: tuple[Any, ...], i: int) -> None:
+    if i >= len(args):
+        raise GradientError(explain("grad", f"argnums names argument {i}, but {len(args)} were given"))
+    for leaf in flatten(args[i])[0]:
+        require_float(np.result_type(plain(leaf)), "grad")
+
+
+def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+    """A function that gives the gradient of `f` by the arguments `argnums`; see `value_and_grad`."""
+    both = value_and_grad(f, argnums)
+    return lambda *args, **kwargs: both(*args, **kwargs)[1]
+
+
+# ---- checking ------------------------------------------------------------------------------------------------------
+
+
+def check_grads(
+    f: Callable[..., Any], args: tuple[Any, ...], order: int = 2, *, rtol: float | None = None, seed: int = 0
+) -> None:
+    """Compare the gradients of `f` at `args`, up to `order`, with central differences in random directions.
+
+    Args:
+        f: a function of arrays that returns an array or a nested list, tuple or dict of arrays.
+        args: floating arrays, or nested lists, tuples and dicts of them.
+        rtol: relative tolerance; 2e-5 for float64 and 2e-2 for float32 if None.
+    Raises:
+        AssertionError: a gradient is wrong, or has not the shape and dtype of its argument.
+    """
+    rng = np.random.default_rng(seed)
+    leaves, structure = flatten(args)
+    leaves = [np.asarray(plain(x)) for x in leaves]
+    flat = lambda *xs: f(*unflatten(structure, xs))  # noqa: E731
+    _check_order(flat, leaves, order, rtol, rng, "")
+
+
+def _check_order(
+    f: Callable[..., Any], xs: list[Any], order: int, rtol: float | None, rng: np.random.Generator, of: str
+) -> None:
+    out, pullback = vjp(f, *xs)
+    cts = [_like(rng, o) for o in flatten(out)[0]]
+    ct_structure = flatten(out)[1]
+    grads = pullback(unflatten(ct_structure, cts))
+    for x, g in zip(xs, grads, strict=True):
+        assert (g.shape, g.dtype) == (x.shape, x.dtype), f"gradient{of}: {g.dtype} {g.shape}, not {x.dtype} {x.shape}"
+    _compare(f, xs, cts, grads, rtol, rng, of)
+    if order > 1:
+        n = len(xs)
+        second = lambda *ys: vjp(f, *ys[:n])[1](unflatten(ct_structure, ys[n:]))  # noqa: E731
+        _check_order(second, [*xs, *cts], order - 1, rtol, rng, of + " of the gradient")
+
+
+def _compare(f: Any, xs: Any, cts: Any, grads: Any, rtol: float | None, rng: np.random.Generator, of: str) -> None:
+    coarse = any(x.dtype.itemsize < 8 for x in xs)
+    eps, rtol = (1e-2, rtol or 2e-2) if coarse else (1e-6, rtol or 2e-5)
+    directions = [_like(rng, x) for x in xs]
+    up, down = (flatten(f(*(x + s * d for x, d in zip(xs, directions, strict=True))))[0] for s in (eps, -eps))
+    steps = [(np.asarray(plain(u)) - np.asarray(plain(v))) / (2 * eps) for u, v in zip(up, down, strict=True)]
+    numeric = sum(_dot(c, s) for c, s in zip(cts, steps, strict=True))
+    analytic = sum(_dot(g, d) for g, d in zip(grads, directions, strict=True))
+    scale = 1 + sum(abs(_dot(abs(np.asarray(plain(g))), abs(d))) for g, d in zip(grads, directions, strict=True))
+    error = abs(numeric - analytic)
+    assert error <= rtol * scale, f"gradient{of}: {analytic} by the rules, {numeric} by differences"
+
+
+def _dot(a: Any, b: Any) -> float:
+    return float(np.sum(np.asarray(plain(a)) * np.asarray(plain(b))))
+
+
+def _like(rng: np.random.Generator, x: Any) -> np.ndarray:
+    return np.asarray(rng.standard_normal(np.shape(x)), dtype=x.dtype)
+
+

@@ -1,0 +1,156 @@
+"""api: sadl.compile and sadl.make_ir.
+
+Takes a Function, a plain function or a whole training step; gives a Compiled that runs it as programs, one per signature.
+The first two calls with a signature run the Python, for real, under capture; from the third on the program runs.
+"""
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sadl.compiler.cache import Kernel
+from sadl.compiler.ir import Graph, print_graph, verify
+from sadl.compiler.runner import Runner
+from sadl.compiler.shot import Shot, take
+from sadl.config import config
+from sadl.function import structure_epoch
+from sadl.kernels import store
+from sadl.tape import MODE, Traced
+from sadl.tree import flatten
+
+log = logging.getLogger("sadl.compiler")
+
+
+@dataclass
+class Stats:
+    """What a compiled function has cost so far."""
+
+    captures: int = 0  # calls that ran the Python under capture
+    programs: int = 0
+    kernels_compiled: int = 0
+    cache_hits: int = 0  # kernels found on disk
+    compile_seconds: float = 0.0  # from the second capture to a program that can run
+
+
+def compile(fn: Callable[..., Any]) -> "Compiled":
+    """Compile `fn`, a Function or a function of arrays, to fused kernels. Also a decorator.
+
+    The first call with a new signature (shapes, dtypes, nesting, other arguments, modes) runs `fn` and records what it
+    does; the second runs it again and compares, so that nothing that changed in between is baked in; later ones run
+    the program. What `fn` returns, and every array it changes, are as in eager mode.
+
+    Raises (when called):
+        CaptureError: `fn` reads a value into Python, or did something else the second time. Nothing is changed then.
+    """
+    return Compiled(fn)
+
+
+def make_ir(fn: Callable[..., Any]) -> Callable[..., Graph]:
+    """A function that calls `fn` once, for real, under capture, and gives the graph of what it did."""
+    return lambda *args, **kwargs: verify(take(fn, *flatten((args, kwargs))).graph)
+
+
+class Compiled:
+    """A function, or a Function, that runs as compiled programs. Attributes of the original are reached through it."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, fn, updated=())
+        self.fn = fn
+        self.stats = Stats()
+        self._entries: dict[Any, list[_Entry]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["fn"], name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        mode = MODE.get()
+        if mode.recorder is not None or not config.compile:
+            return self.fn(*args, **kwargs)
+        leaves, structure = flatten((args, kwargs))
+        entries = self._entries.setdefault((structure, mode.grad, *map(_describe, leaves)), [])
+        entry = next((e for e in entries if e.holds()), None)
+        if entry is not None and entry.runner is not None:
+            return entry.runner(leaves)
+        shot = take(self.fn, leaves, structure)
+        self.stats.captures += 1
+        if entry is None:
+            entries[:] = [e for e in entries if e.epoch == structure_epoch()]
+            entries.append(_Entry(shot))
+        else:
+            self._build(entry, shot)
+        result, shot.result = shot.result, None
+        return result
+
+    def _build(self, entry: "_Entry", shot: Shot) -> None:
+        start, before = time.perf_counter(), replace(store.stats)
+        entry.runner = Runner(entry.shot, shot)
+        entry.shot = shot
+        stats = self.stats
+        stats.programs += 1
+        stats.kernels_compiled += store.stats.compiled - before.compiled
+        stats.cache_hits += store.stats.loaded - before.loaded
+        stats.compile_seconds += time.perf_counter() - start
+        if config.debug >= 1:
+            kernels = sum(len(p.kernels) for p in entry.runner.programs)
+            print(f"[compile] {self!r}: {len(shot.graph.eqns)} operations -> {kernels} kernels; {stats}")
+
+    def __repr__(self) -> str:
+        return f"compile({getattr(self.fn, '__qualname__', None) or repr(self.fn)})"
+
+    @property
+    def _runners(self) -> list[Runner]:
+        return [e.runner for entries in self._entries.values() for e in entries if e.runner is not None]
+
+    @property
+    def graph(self) -> Graph | None:
+        """The captured graph of the newest program, or None before there is one."""
+        return self._runners[-1].graph if self._runners else None
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """The kernels of all programs, each once; `.source` is its text and `.path` its file."""
+        return list({k.name: k for r in self._runners for p in r.programs for k in p.kernels}.values())
+
+    def explain(self) -> str:
+        """For each program: the operations with the user's lines, grouped into kernels, and the calls to libraries."""
+        parts = [f"{self!r}: {self.stats}"]
+        for runner in self._runners:
+            for program in runner.programs:
+                calls = ", ".join(f"{e.op.name} ({e.where})" for e in program.library_calls) or "none"
+                parts.append(print_graph(program.plan.graph, lines=True))
+                parts.append(f"{len(program.kernels)} kernels; library calls: {calls}; arena {program.plan.arena_bytes} bytes")
+        return "\n".join(parts)
+
+
+class _Entry:
+    """What is known of one signature: a shot, then a runner. It holds while the modes it saw are as they were."""
+
+    def __init__(self, shot: Shot) -> None:
+        self.shot = shot
+        self.runner: Runner | None = None
+        self.epoch = structure_epoch()
+        self._guards = shot.capture.guards
+        self._leaves = [(t, t._node) for t in shot.capture.held_leaves()]
+
+    def holds(self) -> bool:
+        return (
+            self.epoch == structure_epoch()
+            and all(t._node is node for t, node in self._leaves)
+            and all(check() == value for check, value in self._guards)
+        )
+
+
+def _describe(leaf: Any) -> Any:
+    """What of an argument decides which program runs: the type of an array, the value of anything else."""
+    if isinstance(leaf, np.ndarray):
+        return leaf.shape, leaf.dtype, isinstance(leaf, Traced) and leaf._node is not None
+    try:
+        hash(leaf)
+    except TypeError:
+        return type(leaf), id(leaf)
+    return type(leaf), leaf

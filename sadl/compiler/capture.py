@@ -1,0 +1,159 @@
+"""capture: run a function once, for real, and write down every operation as a graph.
+
+Takes a function and its arguments; gives what it returned, and a Capture: the equations, where each input came from
+(an argument, an array or Tensor the function holds on to, a `.grad`), and what was written where.
+Comparing two captures and compiling one is left to `api`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sadl.compiler.ir import Eqn, Literal, Var
+from sadl.errors import CaptureError, explain
+from sadl.op import Aval, Op
+from sadl.tape import MODE, Mode, Traced, plain, user_line
+from sadl.tensor import CpuTensor, Tensor
+
+MSG_READ = (
+    "{how} reads a value into Python, but a compiled program decides nothing in Python: "
+    "it would keep the value of the first call"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an input of the program comes from on every call."""
+
+    kind: str  # "arg": the index-th array argument (-1: a cotangent); "held": an object; "grad": the `.grad` of a Tensor
+    index: int = -1
+    held: Any = None
+    where: str = ""
+
+
+class Capture:
+    """A recorder that builds a graph. One is in force from `__enter__` to `__exit__`, in this context only."""
+
+    def __init__(self) -> None:
+        self.eqns: list[Eqn] = []
+        self.inputs: list[Var] = []
+        self.sources: list[Source] = []
+        self.raws: list[Any] = []  # the arrays that were the inputs in this capture
+        self.tensors: list[Any] = []  # the objects that held them
+        self.written: dict[int, Any] = {}  # id of a plain array -> the Tensor whose memory was written
+        self.grads: dict[int, Any] = {}  # id of a Tensor -> the Tensor whose .grad was set
+        self.guards: list[tuple[Callable[[], Any], Any]] = []
+        self._undo: list[Callable[[], None]] = []
+        self._env: dict[int, Var] = {}  # id of a plain array -> the value it holds now
+        self._alive: list[Any] = []  # an array with its id in _env must not be freed
+
+    def __enter__(self) -> "Capture":
+        self._before = MODE.get()
+        MODE.set(Mode(self._before.grad, self))
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        MODE.set(self._before)
+
+    # ---- what the tape tells ------------------------------------------------------------------------------------
+
+    def record(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any], outs: tuple[Any, ...]) -> None:
+        if op.expand is not None:
+            expanded = op.expand(*inputs, **params)
+            if expanded is not None:
+                self._bind(outs[0], self.value(expanded))
+                return
+        out_vars = tuple(Var(Aval(o.shape, o.dtype)) for o in outs)
+        self.eqns.append(Eqn(op, tuple(map(self.value, inputs)), dict(params), out_vars, user_line()))
+        for out, var in zip(outs, out_vars, strict=True):
+            self._bind(out, var)
+
+    def rebind(self, target: Any, value: Any) -> None:
+        self.value(target)  # an array from outside becomes an input before its memory changes
+        raw = plain(target)
+        if id(raw) not in self.written:
+            before = raw.copy()
+            self._undo.append(lambda: np.copyto(raw, before))
+        self._env[id(raw)] = self._env[id(plain(value))]
+        self.written[id(raw)] = target
+
+    def read(self, how: str, instead: str) -> None:
+        advice = instead or "return the value and read it outside, or choose with np.where"
+        raise CaptureError(explain("compile", MSG_READ.format(how=how), advice, made_at=user_line()))
+
+    def read_grad(self, tensor: Any) -> Any:
+        grad = tensor._grad
+        if id(tensor) in self.grads or isinstance(grad, Traced):
+            return grad
+        self.guards.append((lambda: tensor._grad is None, grad is None))
+        if grad is not None:
+            wrapped = tensor._wrap(grad)
+            self._hold(wrapped, Source("grad", held=tensor))
+            tensor._grad = grad = wrapped
+        return grad
+
+    def write_grad(self, tensor: Any) -> None:
+        if id(tensor) not in self.grads:
+            before = plain(tensor._grad)
+            self._undo.append(lambda: setattr(tensor, "_grad", before))
+        self.grads[id(tensor)] = tensor
+
+    def roll_back(self) -> None:
+        """Put everything that was written back to what it was."""
+        for undo in reversed(self._undo):
+            undo()
+
+    def guard(self, check: Callable[[], Any], value: Any) -> None:
+        self.guards.append((check, value))
+
+    def held_leaves(self) -> list[Any]:
+        """The Tensors from outside that are leaves, with or without a gradient."""
+        held = [s.held for s in self.sources if s.kind == "held"]
+        return [t for t in held if isinstance(t, Tensor) and t.is_leaf()]
+
+    # ---- values -------------------------------------------------------------------------------------------------
+
+    def value(self, x: Any) -> Var | Literal:
+        """The graph's name for an operand; an array nobody made here becomes an input."""
+        if not isinstance(x, (Traced, np.ndarray)):
+            return Literal(x) if isinstance(x, (bool, int, float, complex, np.generic)) else self.value(np.asarray(x))
+        var = self._env.get(id(plain(x)))
+        return self._hold(x, Source("held", held=x, where=user_line())) if var is None else var
+
+    def argument(self, x: Any, index: int) -> Var:
+        return self._hold(x, Source("arg", index))
+
+    def _hold(self, x: Any, source: Source) -> Var:
+        raw = plain(x)
+        var = Var(Aval(raw.shape, raw.dtype))
+        self.inputs.append(var)
+        self.sources.append(source)
+        self.raws.append(raw)
+        self.tensors.append(x)
+        self._env[id(raw)] = var
+        return var
+
+    def _bind(self, out: Any, var: Var | Literal) -> None:
+        raw = plain(out)
+        if id(raw) in self._env:  # the library gave back an array that has a name already
+            out._raw = raw = raw.view()
+        self._env[id(raw)] = var  # type: ignore[assignment]
+        self._alive.append(raw)
+
+    # ---- the result ---------------------------------------------------------------------------------------------
+
+    def writes(self) -> list[tuple[Any, int]]:
+        """(Tensor, position of its input) for every array from outside that has another value now."""
+        place = {id(raw): i for i, raw in enumerate(self.raws)}
+        found = [(tensor, place[i]) for i, tensor in self.written.items() if i in place]
+        return [(tensor, i) for tensor, i in found if self._env[id(plain(tensor))] is not self.inputs[i]]
+
+
+def fresh(array: Any) -> Any:
+    """A Tensor on the memory of `array` (an array or a Tensor) that the function under capture can be given."""
+    raw = plain(array)
+    tensor = np.ndarray.view(raw, CpuTensor)
+    tensor._raw = raw.view()
+    return tensor

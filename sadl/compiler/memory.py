@@ -1,0 +1,230 @@
+"""memory: decide in which order the equations run and where each value lives.
+
+Takes a fused graph; gives a Plan: the order, for each value its layout in a buffer (views share that of their source),
+and for each buffer an input, a constant, an output or a place in one arena. State is updated in the caller's own
+memory where no reader of the old value is left; everywhere else it is copied there at the end.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from sadl.compiler.fuse import Cluster, as_cluster
+from sadl.compiler.ir import Eqn, Graph, Literal, Var
+from sadl.op import OPS, Aval
+
+ALIGN = 64  # bytes: a cache line, and the width of the widest vector registers
+
+
+class Layout(NamedTuple):
+    """Where a value lies in its buffer: `offset` and `strides` count elements."""
+
+    root: Var
+    offset: int
+    strides: tuple[int, ...]
+
+
+class Buffer(NamedTuple):
+    """kind "input" or "output": the index-th of the program; "const": of the graph; "arena": a byte offset."""
+
+    kind: str
+    index: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    graph: Graph  # with every output a value of its own
+    eqns: list[Eqn]  # in the order in which they run, without views
+    layouts: dict[Var, Layout]
+    buffers: dict[Var, Buffer]
+    arena_bytes: int
+
+
+def plan_memory(graph: Graph) -> Plan:
+    graph = _own_outputs(graph)
+    consts = dict(graph.consts)
+    layouts, eqns = _layouts(graph, consts)
+    graph = replace(graph, eqns=tuple(eqns), consts=consts)
+    order, in_place = _order(graph, layouts)
+    late = {i: p for i, p in graph.donated.items() if i not in in_place}
+    copies = {i: as_cluster(_copy(graph.outputs[i])) for i in late}  # type: ignore[arg-type]
+    order += copies.values()
+    for eqn in copies.values():
+        layouts[eqn.out] = contiguous(eqn.out)
+    buffers = {v: Buffer("input", i) for i, v in enumerate(graph.inputs)}
+    buffers |= {v: Buffer("const", i) for i, v in enumerate(graph.consts)}
+    buffers |= {graph.outputs[i]: Buffer("input", p) for i, p in in_place.items()}  # type: ignore[misc]
+    buffers |= {copies[i].out: Buffer("input", p) for i, p in late.items()}
+    for i, v in enumerate(graph.outputs):
+        if i not in graph.donated and isinstance(v, Var):
+            buffers[layouts[v].root] = Buffer("output", i)
+    size = _arena([e for e in order if e.op.kind != "view"], layouts, buffers)
+    return Plan(graph, [e for e in order if e.op.kind != "view"], layouts, buffers, size)
+
+
+def _copy(v: Var) -> Eqn:
+    return Eqn(OPS["copy"], (v,), {}, (Var(v.aval),))
+
+
+def _own_outputs(graph: Graph) -> Graph:
+    """Copy an output that cannot have memory of its own: an input, a constant, a view, or an output already."""
+    made = graph.producers()
+    eqns, outputs, taken = list(graph.eqns), list(graph.outputs), set()
+    for i, v in enumerate(outputs):
+        if isinstance(v, Literal):
+            continue
+        root = v if i in graph.donated else _reshaped(v, made)
+        if root not in made or made[root].op.kind == "view" or root in taken:
+            eqn = as_cluster(_copy(v))
+            eqns.append(eqn)
+            outputs[i] = root = eqn.out
+        taken.add(root)
+    return replace(graph, eqns=tuple(eqns), outputs=tuple(outputs))
+
+
+def _reshaped(v: Var, made: dict[Var, Eqn]) -> Var:
+    """What `v` is a reshape of: all of the same memory, so that the output can be that memory."""
+    while v in made and made[v].op.name == "reshape" and isinstance(made[v].inputs[0], Var):
+        v = made[v].inputs[0]  # type: ignore[assignment]
+    return v
+
+
+# ---- layouts -------------------------------------------------------------------------------------------------------
+
+
+def contiguous(v: Var) -> Layout:
+    strides, n = [], 1
+    for size in reversed(v.aval.shape):
+        strides.append(n)
+        n *= max(size, 1)
+    return Layout(v, 0, tuple(reversed(strides)))
+
+
+def _layouts(graph: Graph, consts: dict[Var, np.ndarray]) -> tuple[dict[Var, Layout], list[Eqn]]:
+    """The layout of every value. A reshape that its source's strides do not allow becomes a copy and a reshape."""
+    layouts = {v: contiguous(v) for v in (*graph.inputs, *graph.consts)}
+    eqns: list[Eqn] = []
+    for eqn in graph.eqns:
+        if eqn.op.kind == "view":
+            source = eqn.inputs[0]
+            if isinstance(source, Literal):
+                source = Var(Aval((), eqn.out.aval.dtype))
+                consts[source] = np.array(eqn.inputs[0].value, eqn.out.aval.dtype)  # type: ignore[union-attr]
+                layouts[source] = contiguous(source)
+                eqn = replace(eqn, inputs=(source,))
+            layout = _of_view(eqn, layouts[source])  # type: ignore[index]
+            if layout is None:
+                copy = as_cluster(_copy(source))  # type: ignore[arg-type]
+                eqns.append(copy)
+                layouts[copy.out] = contiguous(copy.out)
+                eqn = replace(eqn, inputs=(copy.out,))
+                layout = _of_view(eqn, layouts[copy.out])
+            layouts[eqn.out] = layout  # type: ignore[assignment]
+        else:
+            layouts.update((v, contiguous(v)) for v in eqn.outs)
+        eqns.append(eqn)
+    return layouts, eqns
+
+
+def _of_view(eqn: Eqn, source: Layout) -> Layout | None:
+    """Let NumPy say what the view does to the strides: on an array that is never read."""
+    aval = eqn.inputs[0].aval
+    one = np.empty(1, np.int8)
+    probe = np.lib.stride_tricks.as_strided(one, aval.shape, source.strides, writeable=False)
+    if eqn.op.name == "reshape":
+        try:
+            out = np.reshape(probe, eqn.params["shape"], copy=False)
+        except ValueError:
+            return None
+    else:
+        out = eqn.op.run(probe, **eqn.params)
+    offset = out.__array_interface__["data"][0] - one.__array_interface__["data"][0]
+    return Layout(source.root, source.offset + offset, out.strides)
+
+
+# ---- order and donation --------------------------------------------------------------------------------------------
+
+
+def _order(graph: Graph, layouts: dict[Var, Layout]) -> tuple[list[Eqn], dict[int, int]]:
+    """An order in which as many donated outputs as possible can be written over the inputs they replace."""
+    eqns = list(graph.eqns)
+    at = {v: k for k, e in enumerate(eqns) for v in e.outs}
+    needs = [{at[x] for x in e.inputs if x in at} for e in eqns]
+    checks = {k for k, e in enumerate(eqns) if e.op.checks}
+    order = _sorted(needs)
+    in_place: dict[int, int] = {}
+    for out, into in graph.donated.items():
+        writer = at.get(graph.outputs[out])  # type: ignore[arg-type]
+        old = graph.inputs[into]
+        if writer is None or not _may_replace(eqns[writer], graph.outputs[out], old, layouts):  # type: ignore[arg-type]
+            continue
+        readers = {k for k, e in enumerate(eqns) if k != writer and old in _roots(e.inputs, layouts)}
+        tried = [n | (readers | checks - {writer}) if k == writer else n for k, n in enumerate(needs)]
+        tried_order = _sorted(tried)
+        if len(tried_order) == len(eqns):
+            needs, order, in_place[out] = tried, tried_order, into
+    return [eqns[k] for k in order], in_place
+
+
+def _roots(atoms: Iterable[object], layouts: dict[Var, Layout]) -> set[Var]:
+    return {layouts[x].root for x in atoms if isinstance(x, Var)}
+
+
+def _may_replace(eqn: Eqn, new: Var, old: Var, layouts: dict[Var, Layout]) -> bool:
+    """Whether the kernel that makes `new` may write it over `old`: it reads each element of `old` before that place is written."""
+    space = eqn.params.get("cluster")
+    if not isinstance(space, Cluster):
+        return False
+    if any(x is not old and layouts[x].root is old for x in eqn.inputs if isinstance(x, Var)):
+        return False
+    if old not in eqn.inputs:
+        return True
+    if eqn.params["body"].producers()[new].op.kind == "reduction":
+        return False  # the accumulator would overwrite it before it is read
+    on_rows = not any(d in space.reduced for d in space.dims[old])
+    return space.dims[old] == space.dims[new] and (not space.reduced or on_rows)
+
+
+def _sorted(needs: list[set[int]]) -> list[int]:
+    """A topological order that stays close to the given one; shorter than `needs` if there is a cycle."""
+    done: set[int] = set()
+    order: list[int] = []
+    waiting = list(range(len(needs)))
+    while waiting:
+        k = next((k for k in waiting if needs[k] <= done), None)
+        if k is None:
+            break
+        waiting.remove(k)
+        done.add(k)
+        order.append(k)
+    return order
+
+
+# ---- the arena -----------------------------------------------------------------------------------------------------
+
+
+def _arena(eqns: list[Eqn], layouts: dict[Var, Layout], buffers: dict[Var, Buffer]) -> int:
+    """Give each value without a buffer the first gap that is free as long as it lives; the size of the whole in bytes."""
+    born: dict[Var, int] = {}
+    dies: dict[Var, int] = {}
+    for k, eqn in enumerate(eqns):
+        for root in _roots((*eqn.inputs, *eqn.outs), layouts):
+            if root not in buffers:
+                born.setdefault(root, k)
+                dies[root] = k
+    size = 0
+    placed: list[tuple[int, int, Var]] = []  # offset, end, value
+    for v in sorted(born, key=lambda v: -v.aval.size * v.aval.dtype.itemsize):
+        need = -(-v.aval.size * v.aval.dtype.itemsize // ALIGN) * ALIGN
+        start = 0
+        for begin, end, other in sorted(placed, key=lambda p: p[:2]):
+            if born[other] <= dies[v] and born[v] <= dies[other]:
+                if begin - start >= need:
+                    break
+                start = max(start, end)
+        placed.append((start, start + need, v))
+        buffers[v] = Buffer("arena", start)
+        size = max(size, start + need)
+    return size

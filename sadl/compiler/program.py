@@ -1,0 +1,306 @@
+"""program: a plan ready to run, as a table of launches over arguments that are packed once.
+
+Takes a Plan; gives a callable from input arrays to output arrays. Only what changes from call to call is done in Python:
+the addresses of inputs and outputs are filled in, runs of native steps are one call each, and library routines are called
+in between. With SADL_JIT=0 the same kernels run as plain Python.
+"""
+
+import ctypes
+import struct
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from sadl.compiler.cache import Kernel, folder, get_kernel
+from sadl.compiler.ir import Eqn, Literal, Var
+from sadl.compiler.lower import Nest, lower, scratch_size
+from sadl.compiler.memory import ALIGN, Buffer, Layout, Plan
+from sadl.compiler.render import render
+from sadl.config import config
+from sadl.kernels import blas, store
+
+_FUNCTION = ctypes.CFUNCTYPE(
+    ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
+)
+
+
+class Program:
+    """Runs a plan. One call at a time: the arena belongs to the program."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.kernels: list[Kernel] = []
+        self.native = config.jit
+        self.library_calls: list[Eqn] = []
+        self._lock = threading.Lock()
+        self._keep: list[Any] = []  # memory that packed addresses point to
+        self._arena = _aligned(plan.arena_bytes)
+        self._consts = [np.ascontiguousarray(a) for a in plan.graph.consts.values()]
+        self._blocks: list[list[int]] = []
+        self._rows: list[tuple[int, int, int]] = []  # function, block, upper bound
+        self._patches: dict[Buffer, list[tuple[int, int, int]]] = {}  # buffer -> (block, slot, byte offset)
+        self._segments: list[Any] = []
+        self._scratch = 0
+        for eqn in plan.eqns:
+            self._add(eqn)
+        self._finish()
+        self._last: list[Any] = [None] * len(plan.graph.inputs)
+        self._returned = [i for i, v in enumerate(plan.graph.outputs) if i not in plan.graph.donated]
+        self._pools: dict[int, list[np.ndarray]] = {i: [] for i in self._returned}
+
+    # ---- building ------------------------------------------------------------------------------------------------
+
+    def _add(self, eqn: Eqn) -> None:
+        if "cluster" in eqn.params:
+            self._add_kernel(eqn)
+        elif eqn.op.name == "matmul" and self.native and (block := self._gemm_block(eqn)) is not None:
+            self._launch(store.builtin(f"gemm_{eqn.out.aval.dtype}", folder()), block, 1)
+        else:
+            self.library_calls.append(eqn)
+            self._segments.append(self._library_call(eqn))
+
+    def _add_kernel(self, eqn: Eqn) -> None:
+        nest = lower(eqn, self.plan.layouts, self._replaced(eqn))
+        source = render(nest)
+        kernel = get_kernel(source)
+        self.kernels.append(kernel)
+        upper = nest.sizes[0] if nest.kept else 1
+        scratch = self._scratch_places(nest)
+        if self.native:
+            types = [t for _, t in source.parameters]
+            block = [self._slot(k, what, nest, scratch, t) for (k, what), t in zip(source.bound, types, strict=True)]
+            self._launch(kernel.address, block, upper)
+        else:
+            self._segments.append(self._python_launch(kernel, source.bound, nest, scratch, upper))
+
+    def _replaced(self, eqn: Eqn) -> dict[Var, Var]:
+        """Which results of the equation are written over which inputs."""
+        held = {self.plan.buffers[v]: v for v in self.plan.graph.inputs}
+        return {v: held[b] for v in eqn.outs if (b := self.plan.buffers[v]).kind == "input"}
+
+    def _launch(self, function: int, block: list[Any], upper: int) -> None:
+        if not self._segments or not isinstance(self._segments[-1], list):
+            self._segments.append([len(self._rows), len(self._rows)])
+        index = len(self._blocks)
+        for slot, value in enumerate(block):
+            if isinstance(value, tuple):  # an address that is filled in on each call
+                buffer, offset = value
+                self._patches.setdefault(buffer, []).append((index, slot, offset))
+        self._blocks.append([0 if isinstance(v, tuple) else v for v in block])
+        self._rows.append((function, index, upper))
+        self._segments[-1][1] += 1
+
+    def _slot(self, kind: str, what: Any, nest: Nest, scratch: dict[Var, int], type_: str) -> Any:
+        if kind == "size":
+            return nest.sizes[what]
+        if kind == "number":
+            return _bits(what.value) if type_.startswith("float") else int(what.value)
+        if kind == "stride":
+            return nest.operands[what[0]].strides[what[1]]
+        return ("scratch", scratch[what]) if what in scratch else self._address(what)
+
+    def _scratch_places(self, nest: Nest) -> dict[Var, int]:
+        """Byte offsets in the memory that all kernels use in turn."""
+        places, end = {}, 0
+        for v, operand in nest.operands.items():
+            if operand.scratch:
+                places[v] = end
+                end += -(-scratch_size(nest, operand) * v.aval.dtype.itemsize // ALIGN) * ALIGN
+        self._scratch = max(self._scratch, end)
+        return places
+
+    def _address(self, v: Var) -> Any:
+        """The address of a value, or (buffer, byte offset) where it changes from call to call."""
+        layout = self.plan.layouts[v]
+        buffer = self.plan.buffers[layout.root]
+        offset = layout.offset * v.aval.dtype.itemsize
+        if buffer.kind == "arena":
+            return _pointer(self._arena) + buffer.index + offset
+        if buffer.kind == "const":
+            return _pointer(self._consts[buffer.index]) + offset
+        return buffer, offset
+
+    def _gemm_block(self, eqn: Eqn) -> list[Any] | None:
+        """Arguments of a BLAS product, with transposed operands as flags; None where it cannot take the operands."""
+        a, b = eqn.inputs
+        out = eqn.out
+        if not (isinstance(a, Var) and isinstance(b, Var) and len(a.aval.shape) == len(b.aval.shape) == 2):
+            return None
+        address = blas.gemm_address(out.aval.dtype.name) if a.aval.dtype == b.aval.dtype == out.aval.dtype else None
+        flags = [_flag(self.plan.layouts[x], x.aval.shape) for x in (a, b)]
+        if address is None or None in flags or 0 in (*a.aval.shape, *out.aval.shape):
+            return None
+        (trans_a, lda), (trans_b, ldb) = flags  # type: ignore[misc]
+        (m, k), n = a.aval.shape, out.aval.shape[1]
+        places = [self._address(a), lda, self._address(b), ldb, self._address(out), n]
+        return [address, trans_a, trans_b, m, n, k, *places, _bits(1.0), _bits(0.0)]
+
+    def _finish(self) -> None:
+        """Put all blocks into one array and all launches into one table."""
+        memory = _aligned(self._scratch)
+        starts = np.cumsum([0, *map(len, self._blocks)]).tolist()
+        self._args = np.array([v for block in self._blocks for v in block], np.int64)
+        base = _pointer(self._args)
+        for index, slot, offset in self._scratch_patches():
+            self._args[starts[index] + slot] = _pointer(memory) + offset
+        table = [(f, base + 8 * starts[block], 0, upper) for f, block, upper in self._rows]
+        self._table = np.array(table, np.int64).reshape(-1, 4)
+        self._keep.append(memory)
+        self._slots = {b: [(starts[i] + s, o) for i, s, o in places] for b, places in self._patches.items()}
+        unused = np.zeros(2, np.int64)
+        self._keep.append(unused)
+        self._unused, self._table_at = _pointer(unused), _pointer(self._table)
+        self._run = _FUNCTION(store.builtin("run_table", folder())) if self._rows else None
+
+    def _scratch_patches(self) -> list[tuple[int, int, int]]:
+        found = [b for b in self._patches if isinstance(b, str)]
+        return [place for b in found for place in self._patches.pop(b)]
+
+    # ---- running -------------------------------------------------------------------------------------------------
+
+    def __call__(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        """The outputs that are not donated, as new arrays; donated ones are written into their inputs' memory."""
+        with self._lock:
+            outputs = {i: self._output(i) for i in self._returned}
+            arrays = [x if x.flags.c_contiguous and x.flags.aligned else np.array(x, order="C") for x in inputs]
+            self._fill_in(arrays, outputs)
+            self._arrays, self._outputs = arrays, outputs
+            for segment in self._segments:
+                if isinstance(segment, list):
+                    self._run(self._unused, self._unused, self._table_at, segment[0], segment[1])  # type: ignore[misc]
+                else:
+                    segment()
+            self._arrays = self._outputs = ()  # type: ignore[assignment]
+        for into in self.plan.graph.donated.values():
+            if arrays[into] is not inputs[into]:
+                np.copyto(inputs[into], arrays[into])
+        return list(outputs.values())
+
+    def _fill_in(self, arrays: list[np.ndarray], outputs: dict[int, np.ndarray]) -> None:
+        slots, args = self._slots, self._args
+        for i, x in enumerate(arrays):
+            if x is not self._last[i]:
+                self._last[i] = x
+                at = _pointer(x)
+                for slot, offset in slots.get(Buffer("input", i), ()):
+                    args[slot] = at + offset
+        for i, x in outputs.items():
+            at = _pointer(x)
+            for slot, offset in slots.get(Buffer("output", i), ()):
+                args[slot] = at + offset
+
+    def _output(self, i: int) -> np.ndarray:
+        """An array for output `i`: one that was given out before and that nobody holds any more, or a new one."""
+        atom = self.plan.graph.outputs[i]
+        if isinstance(atom, Literal):
+            return np.array(atom.value)
+        pool = self._pools[i]
+        for array in pool:
+            if sys.getrefcount(array) == 3:  # the pool, the loop variable, the argument of getrefcount
+                return array
+        array = np.empty(atom.aval.shape, atom.aval.dtype)  # of the size of its buffer, whose shape may be another
+        pool.append(array) if len(pool) < 4 else None
+        return array
+
+    # ---- steps that run in Python --------------------------------------------------------------------------------
+
+    def _array(self, v: Var) -> np.ndarray:
+        """The value as an array, wherever it lies."""
+        layout = self.plan.layouts[v]
+        base = self._base(self.plan.buffers[layout.root], layout.root)
+        if layout.root is v:
+            return base
+        item = v.aval.dtype.itemsize
+        strides = tuple(s * item for s in layout.strides)
+        return np.ndarray(v.aval.shape, v.aval.dtype, base, layout.offset * item, strides)
+
+    def _base(self, buffer: Buffer, root: Var) -> np.ndarray:
+        if buffer.kind == "input":
+            return self._arrays[buffer.index]
+        if buffer.kind == "output":
+            return self._outputs[buffer.index].reshape(root.aval.shape)
+        if buffer.kind == "const":
+            return self._consts[buffer.index]
+        return np.ndarray(root.aval.shape, root.aval.dtype, self._arena, buffer.index)
+
+    def _library_call(self, eqn: Eqn) -> Callable[[], None]:
+        def step() -> None:
+            inputs = [x.value if isinstance(x, Literal) else self._array(x) for x in eqn.inputs]
+            results = eqn.op.run(*inputs, **eqn.params)
+            for v, result in zip(eqn.outs, results if eqn.op.outs != 1 else (results,), strict=True):
+                np.copyto(self._array(v), result)
+
+        return step
+
+    def _python_launch(
+        self, kernel: Kernel, bound: Any, nest: Nest, scratch: dict[Var, int], upper: int
+    ) -> Callable[[], None]:
+        function = kernel.python()
+        memory = {v: np.empty(scratch_size(nest, nest.operands[v]), v.aval.dtype) for v in scratch}
+
+        def argument(kind: str, what: Any, type_: str) -> Any:
+            if kind == "array":
+                return Pointer(memory[what], 0) if what in memory else self._python_pointer(what)
+            if kind == "number":
+                return np.dtype(type_).type(what.value)
+            return self._slot(kind, what, nest, scratch, type_)
+
+        def step() -> None:
+            types = [t for _, t in kernel.parameters]
+            with np.errstate(all="ignore"):
+                function(0, upper, *(argument(k, w, t) for (k, w), t in zip(bound, types, strict=True)))
+
+        return step
+
+    def _python_pointer(self, v: Var) -> "Pointer":
+        layout: Layout = self.plan.layouts[v]
+        base = self._base(self.plan.buffers[layout.root], layout.root)
+        flat = base.reshape(-1)
+        return Pointer(flat.view(np.uint8) if flat.dtype == bool else flat, layout.offset)
+
+
+class Pointer:
+    """What a C pointer is to a kernel, over a flat array, with its bounds checked."""
+
+    def __init__(self, array: np.ndarray, offset: int) -> None:
+        self.array, self.offset = array, offset
+
+    def __getitem__(self, i: int) -> Any:
+        return self.array[self._place(i)]
+
+    def __setitem__(self, i: int, value: Any) -> None:
+        self.array[self._place(i)] = value
+
+    def _place(self, i: int) -> int:
+        place = self.offset + int(i)
+        if not 0 <= place < len(self.array):
+            raise IndexError(f"kernel reads or writes element {place} of {len(self.array)}")
+        return place
+
+
+def _aligned(size: int) -> np.ndarray:
+    memory = np.empty(size + ALIGN, np.uint8)
+    skip = -_pointer(memory) % ALIGN
+    return memory[skip : skip + size]
+
+
+def _pointer(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def _bits(value: float) -> int:
+    """A floating number as the eight bytes of a slot."""
+    return struct.unpack("<q", struct.pack("<d", float(value)))[0]
+
+
+def _flag(layout: Layout, shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """(transpose flag, leading dimension) with which BLAS reads the layout, or None."""
+    (rows, columns), (s, t) = shape, layout.strides
+    if (t == 1 or columns == 1) and (s >= columns or rows == 1):
+        return blas.NO_TRANS, max(s, columns)
+    if (s == 1 or rows == 1) and (t >= rows or columns == 1):
+        return blas.TRANS, max(t, rows)
+    return None

@@ -1,0 +1,182 @@
+"""runner: a program bound to the objects of the caller.
+
+Takes two equal shots; builds their programs; on each call fetches the inputs, runs, and puts back what the function
+would have changed: state in place, `.grad`s, and results, which the surroundings can differentiate where they could.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sadl.autograd import vjp
+from sadl.compiler.ir import Graph, evaluate, verify
+from sadl.compiler.joint import split
+from sadl.compiler.pipeline import plan
+from sadl.compiler.program import Program
+from sadl.compiler.shot import Shot, same
+from sadl.config import config
+from sadl.op import Op
+from sadl.tape import ITEM, Node, Traced, plain, toucher
+from sadl.tensor import CpuTensor, Tensor
+from sadl.tree import unflatten
+
+
+class Runner:
+    """Runs calls of one signature. `programs` are the forward and, where a gradient may flow, the backward."""
+
+    def __init__(self, first: Shot, second: Shot) -> None:
+        constants = same(first, second)
+        shot = self.shot = second
+        graph, self._live_inputs = _without_constants(shot, constants)
+        if config.verify:
+            verify(graph)
+        self.graph = graph
+        self._tracked = _Gradient(shot, graph, self._live_inputs) if shot.live else None
+        forward = self._tracked.forward if self._tracked else graph
+        self._program = Program(plan(forward))
+        backward = [self._tracked.program] if self._tracked else []
+        self.programs = [self._program, *backward]
+        sources = [shot.capture.sources[i] for i in self._live_inputs]
+        self._inputs = [plain(s.held) if s.kind == "held" else None for s in sources]
+        self._arguments = [(k, s.index) for k, s in enumerate(sources) if s.kind == "arg" and s.index >= 0]
+        self._grad_inputs = [(k, s.held) for k, s in enumerate(sources) if s.kind == "grad"]
+        self._overwritten = [] if self._grad_inputs else shot.grads
+        held = [t for t, i in shot.writes if i not in constants and shot.capture.sources[i].kind == "held"]
+        self._touch = toucher(plain(t) for t in held)
+        self._as_tensor = [isinstance(shot.outs[i], Tensor) for i in shot.returned]
+        self._is_fixed = all(isinstance(x, CpuTensor) for x in shot.outs) and len(shot.outs) == 1
+
+    def __call__(self, leaves: list[Any]) -> Any:
+        inputs = self._fetch(leaves)
+        for tensor in self._overwritten:
+            tensor._grad = None  # so that its array can be used again
+        arrays = self._program(inputs)
+        self._touch()
+        shot = self.shot
+        n = len(shot.returned)
+        for tensor, array in zip(shot.grads, arrays[n : n + len(shot.grads)], strict=True):
+            tensor._grad = array
+        for tensor in shot.cleared:
+            tensor._grad = None
+        results = [_tensor(a) if t else a for t, a in zip(self._as_tensor, arrays, strict=False)]
+        if self._tracked:
+            self._tracked.attach(results, inputs, arrays[n + len(shot.grads) :], self._holders(leaves))
+        return self._result(results, leaves)
+
+    def _fetch(self, leaves: list[Any]) -> list[np.ndarray]:
+        inputs = self._inputs.copy()
+        arrays = [x for x in leaves if isinstance(x, np.ndarray)]
+        for k, index in self._arguments:
+            inputs[k] = plain(arrays[index])
+        for k, tensor in self._grad_inputs:
+            inputs[k] = plain(tensor._grad)
+        return inputs
+
+    def _holders(self, leaves: list[Any]) -> list[Any]:
+        """The objects the inputs were taken from on this call."""
+        arrays = [x for x in leaves if isinstance(x, np.ndarray)]
+        sources = [self.shot.capture.sources[i] for i in self._live_inputs]
+        return [arrays[s.index] if s.kind == "arg" else s.held for s in sources if s.index >= 0 or s.kind != "arg"]
+
+    def _result(self, results: list[Any], leaves: list[Any]) -> Any:
+        shot = self.shot
+        outs = list(shot.outs)
+        for i, result in zip(shot.returned, results, strict=False):
+            outs[i] = result
+        if shot.kept:
+            holders = dict(zip(self._live_inputs, self._holders(leaves), strict=False))
+            for i, place in shot.kept.items():
+                outs[i] = holders.get(place, outs[i])
+        return unflatten(shot.structure, outs)
+
+
+def _tensor(array: np.ndarray) -> CpuTensor:
+    tensor = np.ndarray.view(array, CpuTensor)
+    tensor._raw = array
+    return tensor
+
+
+def _without_constants(shot: Shot, constants: set[int]) -> tuple[Graph, list[int]]:
+    """The graph with constant inputs as constants; writing to one of them changes nothing that lasts."""
+    graph = shot.graph
+    live = [i for i in range(len(graph.inputs)) if i not in constants]
+    place = {i: k for k, i in enumerate(live)}
+    consts = {graph.inputs[i]: shot.capture.raws[i] for i in constants}
+    outputs, donated = [], {}
+    for i, v in enumerate(graph.outputs):
+        into = graph.donated.get(i)
+        if into is None or into in place:
+            if into is not None:
+                donated[len(outputs)] = place[into]
+            outputs.append(v)
+    inputs = tuple(graph.inputs[i] for i in live)
+    return replace(graph, inputs=inputs, consts=consts, outputs=tuple(outputs), donated=donated), live
+
+
+class _Gradient:
+    """The differentiable side of a program: what the forward must keep, and the backward as a program of its own."""
+
+    def __init__(self, shot: Shot, joint: Graph, live_inputs: list[int]) -> None:
+        n_grads, n_cotangents = len(shot.gradients), shot.n_cotangents
+        n_outputs = len(joint.outputs) - n_grads
+        self.forward, backward, residuals = split(joint, n_outputs, n_cotangents)
+        self.program = Program(plan(backward))
+        place = {i: k for k, i in enumerate(live_inputs)}
+        self._wanted = [place[i] for i in shot.gradients]
+        self._live = [shot.returned.index(i) for i in shot.live]
+        inputs = {v: k for k, v in enumerate(self.forward.inputs)}
+        self._from_input = [inputs.get(v) for v in residuals]
+        self._zeros = [np.zeros(shot.outs[i].shape, shot.outs[i].dtype) for i in shot.live]
+        self._plain_forward = _outputs_only(joint, n_outputs, n_cotangents, self._live)
+        self.op = Op("compiled", _not_run, "call", pullback=self._pull_back, outs=len(shot.live))
+
+    def attach(self, results: list[Any], inputs: list[Any], residuals: list[Any], holders: list[Any]) -> None:
+        """Give the results their place in the graph of the surroundings."""
+        parents = [h._node if isinstance(h, Traced) else None for h in holders]
+        outs = tuple(results[k]._raw for k in self._live)
+        node = Node(self.op, inputs, parents, {"residuals": residuals}, outs)
+        for index, k in enumerate(self._live):
+            results[k]._node = Node(ITEM, [None], [node], {"index": index}, outs[index])
+
+    def _pull_back(self, gs: list[Any], out: Any, *inputs: Any, residuals: list[Any]) -> list[Any]:
+        cotangents = [z if g is None else g for g, z in zip(gs, self._zeros, strict=True)]
+        if any(isinstance(x, Traced) for x in (*inputs, *cotangents)):
+            return self._pull_back_recorded(cotangents, inputs)
+        values = [r if i is None else _present(inputs[i]) for r, i in zip(residuals, self._from_input, strict=True)]
+        grads = self.program([*values, *(np.asarray(plain(g)) for g in cotangents)])
+        return self._spread(grads, len(inputs))
+
+    def _pull_back_recorded(self, cotangents: list[Any], inputs: Any) -> list[Any]:
+        """Where the gradient is differentiated again: the captured operations once more, by the eager rules."""
+        chosen = [inputs[i] for i in self._wanted]
+
+        def forward(*xs: Any) -> list[Any]:
+            full = list(inputs)
+            for i, x in zip(self._wanted, xs, strict=True):
+                full[i] = x
+            return evaluate(self._plain_forward, *full)
+
+        _, pullback = vjp(forward, *chosen)
+        return self._spread(list(pullback(cotangents)), len(inputs))
+
+    def _spread(self, grads: list[Any], n: int) -> list[Any]:
+        spread = dict(zip(self._wanted, grads, strict=True))
+        return [spread.get(i) for i in range(n)]
+
+
+def _outputs_only(joint: Graph, n_outputs: int, n_cotangents: int, live: list[int]) -> Graph:
+    inputs = joint.inputs[: len(joint.inputs) - n_cotangents]
+    return replace(joint, inputs=inputs, outputs=tuple(joint.outputs[:n_outputs][k] for k in live), donated={})
+
+
+def _present(x: Any) -> Any:
+    """The array, or the error of a value that was overwritten since."""
+    return x if isinstance(x, np.ndarray) else x.__array__()
+
+
+def _not_run(*_: Any, **__: Any) -> Any:
+    raise AssertionError("a compiled operation is run by its program")
+
+

@@ -1,0 +1,186 @@
+"""shot: one call of a function under capture.
+
+Takes a function and the leaves of its arguments; gives the result for the caller, and what a program for such calls
+must take, give and change. If the call fails, everything it had written is put back.
+`same` compares two shots and says what of the outside is constant; running programs is left to `runner`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sadl.autograd import ALIAS
+from sadl.compiler.capture import Capture, fresh
+from sadl.compiler.ir import Eqn, Graph, Literal, Names
+from sadl.compiler.joint import append_backward
+from sadl.errors import CaptureError, explain
+from sadl.tape import Node, Traced, plain
+from sadl.tensor import Tensor
+from sadl.tree import Structure, flatten, unflatten
+
+MSG_CHANGED = (
+    "{what} between two calls with the same signature, so a program would keep the value of one of them; nothing was changed"
+)
+ADVICE = "pass it as an array argument, or keep it in a Tensor that the function reads and writes"
+
+
+@dataclass(eq=False)
+class Shot:
+    """A captured call. The outputs of its graph are `returned`, new state (`writes`), new `.grad`s, `gradients`."""
+
+    capture: Capture
+    result: Any  # for the caller
+    structure: Structure  # of the result
+    outs: list[Any]  # its leaves, as they were under capture
+    returned: list[int]  # which of them are outputs of the graph
+    kept: dict[int, int]  # which of them are the object of an input, and of which
+    writes: list[tuple[Any, int]]
+    grads: list[Any]  # Tensors whose .grad was set to an array
+    cleared: list[Any]  # Tensors whose .grad was set to None
+    live: list[int]  # outs that the surroundings may differentiate
+    gradients: dict[int, Any]  # position of an input -> its gradient
+    graph: Graph
+
+    @property
+    def n_outputs(self) -> int:
+        return len(self.returned) + len(self.writes) + len(self.grads)
+
+    @property
+    def n_cotangents(self) -> int:
+        return len(self.live)
+
+
+def take(fn: Callable[..., Any], leaves: list[Any], structure: Structure) -> Shot:
+    """Call `fn` for real, under capture."""
+    capture = Capture()
+    given = list(leaves)
+    arrays = [i for i, x in enumerate(leaves) if isinstance(x, np.ndarray)]
+    try:
+        with capture:
+            for n, i in enumerate(arrays):
+                given[i] = _stand_in(leaves[i])
+                capture.argument(given[i], n)
+            args, kwargs = unflatten(structure, given)
+            shot = _describe(capture, fn(*args, **kwargs))
+    except BaseException:
+        capture.roll_back()
+        raise
+    own = {id(g): leaves[i] for i, g in enumerate(given)}
+    shot.result = unflatten(shot.structure, [own.get(id(x), x) for x in shot.outs])
+    for tensor in shot.grads:
+        tensor._grad = np.array(plain(tensor._grad))
+    return shot
+
+
+def _stand_in(leaf: Any) -> Any:
+    """What the function sees in place of an argument: the same memory, and a node of its own if it is tracked."""
+    tensor = fresh(leaf)
+    if isinstance(leaf, Traced) and leaf._node is not None:
+        tensor._node = Node(ALIAS, [tensor._raw], [leaf._node], {}, tensor._raw)
+    return tensor
+
+
+def _describe(capture: Capture, result: Any) -> Shot:
+    outs, structure = flatten(result)
+    inputs = {id(raw): i for i, raw in enumerate(capture.raws)}
+    kept = {i: inputs[id(plain(x))] for i, x in enumerate(outs) if id(plain(x)) in inputs}
+    returned = [i for i, x in enumerate(outs) if isinstance(x, (Tensor, np.ndarray)) and i not in kept]
+    live = [i for i in returned if isinstance(outs[i], Tensor) and _is_live(outs[i]._node)]
+    gradients = append_backward(capture, [outs[i] for i in live], _leaves(capture)) if live else {}
+    writes = capture.writes()
+    touched = list(capture.grads.values())
+    grads = [t for t in touched if t._grad is not None]
+    results = [outs[i] for i in returned] + [t for t, _ in writes] + [t._grad for t in grads] + list(gradients.values())
+    donated = {len(returned) + k: i for k, (_, i) in enumerate(writes)}
+    values = tuple(capture.value(x) for x in results)
+    graph = Graph(tuple(capture.inputs), tuple(capture.eqns), values, {}, donated)
+    cleared = [t for t in touched if t._grad is None]
+    return Shot(capture, None, structure, outs, returned, kept, writes, grads, cleared, live, gradients, graph)
+
+
+def _is_live(node: Node | None) -> bool:
+    """Whether a gradient can still flow: there is a graph, and no backward has used it up."""
+    return node is not None and node.inputs is not None
+
+
+def _leaves(capture: Capture) -> dict[int, Node]:
+    """The nodes of the inputs that require a gradient: of arguments their stand-ins', of held Tensors their own."""
+    nodes = {i: getattr(t, "_node", None) for i, t in enumerate(capture.tensors)}
+    return {i: node for i, node in nodes.items() if node is not None}
+
+
+# ---- the second look -----------------------------------------------------------------------------------------------
+
+
+def same(first: Shot, second: Shot) -> set[int]:
+    """Positions of inputs that are constants: arrays that are made anew on each call, with the same values.
+
+    Raises:
+        CaptureError: the two calls did not do the same; what `second` had written is put back.
+    """
+    try:
+        _same_statics(first, second)
+        _same_equations(first, second)
+        return _constants(first, second)
+    except CaptureError:
+        second.capture.roll_back()
+        raise
+
+
+def _changed(what: str, where: str = "") -> CaptureError:
+    return CaptureError(explain("compile", MSG_CHANGED.format(what=what), ADVICE, made_at=where))
+
+
+def _same_statics(first: Shot, second: Shot) -> None:
+    if first.structure != second.structure or first.returned != second.returned or first.kept != second.kept:
+        raise _changed("the form of the result changed")
+    for i, (a, b) in enumerate(zip(first.outs, second.outs, strict=True)):
+        if i not in first.returned and i not in first.kept and a is not b and a != b:
+            raise _changed(f"a returned value changed from {a!r} to {b!r}")
+
+
+def _same_equations(first: Shot, second: Shot) -> None:
+    names, other_names = Names(first.graph), Names(second.graph)
+    for a, b in zip(first.graph.eqns, second.graph.eqns, strict=False):
+        if _text(a, names) != _text(b, other_names):
+            raise _changed(_difference(a, b), b.where)
+    if len(first.graph.eqns) != len(second.graph.eqns):
+        longer = max(first.graph.eqns, second.graph.eqns, key=len)
+        extra = longer[min(len(first.graph.eqns), len(second.graph.eqns))]
+        raise _changed(f"the number of operations changed ({extra.op.name} was done once only)", extra.where)
+    if [v.aval for v in first.graph.inputs] != [v.aval for v in second.graph.inputs] or first.graph.donated != second.graph.donated:
+        raise _changed("the arrays from outside that are read or written changed")
+
+
+def _text(eqn: Eqn, names: Names) -> Any:
+    inputs = [(type(x.value), repr(x.value)) if isinstance(x, Literal) else names(x) for x in eqn.inputs]
+    return eqn.op.name, inputs, eqn.params, [v.aval for v in eqn.outs]
+
+
+def _difference(a: Eqn, b: Eqn) -> str:
+    if a.op.name != b.op.name:
+        return f"the operation changed from {a.op.name} to {b.op.name}"
+    for x, y in zip(a.inputs, b.inputs, strict=False):
+        if isinstance(x, Literal) and isinstance(y, Literal) and repr(x) != repr(y):
+            return f"a number given to {a.op.name} changed from {x.value!r} to {y.value!r}"
+    return f"an argument of {a.op.name} changed"
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def _constants(first: Shot, second: Shot) -> set[int]:
+    constants = set()
+    for i, (a, b) in enumerate(zip(first.capture.sources, second.capture.sources, strict=True)):
+        if a.kind != b.kind or a.index != b.index:
+            raise _changed("the arrays from outside that are read changed", b.where)
+        if a.kind == "held" and a.held is not b.held:
+            if not _equal(first.capture.raws[i], second.capture.raws[i]):
+                raise _changed("an array that is made anew on each call changed its values", b.where)
+            constants.add(i)
+        elif a.held is not b.held:
+            raise _changed("another Tensor's .grad is read", b.where)
+    return constants

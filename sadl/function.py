@@ -1,0 +1,386 @@
+"""Function, the base of layers: what it holds (Parameters, Buffers, other Functions), their names, states and devices.
+
+Takes plain attributes, lists and dicts, with no registration; gives each Tensor a path such as `layers[0].W`.
+What a layer computes is left to its `__call__`, its file format to `disk`, its updates to `optimizer`.
+"""
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, ValuesView
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from sadl.backend import Device
+from sadl.errors import explain
+from sadl.tape import MODE, no_grad, owner, plain, tick
+from sadl.tensor import CpuTensor, Parameter, Tensor
+
+Self = TypeVar("Self", bound="Function")
+
+
+class Buffer(Tensor):
+    """A Tensor that is state of a Function but not learned: saved and moved with it, without a gradient.
+
+    Write into it under `sadl.no_grad()`: `self.mean[...] = value`.
+
+    Args:
+        data: an array, a number or nested sequences; memory is shared with an ndarray.
+        dtype: convert to this dtype first.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, data: Any, *, dtype: Any = None) -> Any:
+        return np.ndarray.view(np.asarray(plain(data), dtype), CpuBuffer)
+
+
+class CpuBuffer(Buffer, CpuTensor):
+    """A Buffer in the computer's own memory."""
+
+
+# ---- when the structure changed ------------------------------------------------------------------------------------
+
+_epoch = 0
+
+
+def structure_epoch() -> int:
+    """A number that changes whenever some Function may have got other parts, or a Parameter was frozen or unfrozen.
+
+    Parts put into a list or dict that a Function holds already are not noticed.
+    """
+    return _epoch
+
+
+def _new_epoch() -> None:
+    global _epoch
+    _epoch = tick()  # never a value it had before, whatever other threads do
+
+
+def _set_requires_grad(self: Any, wanted: bool) -> None:
+    changed = self.requires_grad != bool(wanted)
+    Tensor.requires_grad.fset(self, wanted)  # type: ignore[attr-defined]
+    if changed:
+        _new_epoch()
+
+
+Parameter.requires_grad = property(  # type: ignore[assignment]
+    Tensor.requires_grad.fget,  # type: ignore[attr-defined]
+    _set_requires_grad,
+    doc="Whether this Parameter is learned; switch it off to freeze it.",
+)
+
+
+# ---- walking through what a Function holds -------------------------------------------------------------------------
+
+
+class _Place(NamedTuple):
+    """Where something stands: `holder.key`, `holder[key]`, or directly in a tuple or set."""
+
+    path: str
+    value: Any
+    holder: Any
+    key: Any
+
+    def put(self, value: Any) -> None:
+        if isinstance(self.holder, Function):
+            setattr(self.holder, self.key, value)
+        else:
+            self.holder[self.key] = value
+            _new_epoch()
+
+
+_UNORDERED = (set, frozenset)
+
+
+def _held(path: str, holder: Any) -> Iterator[_Place]:
+    """What `holder` holds directly; nothing for what is no container."""
+    if isinstance(holder, Function):
+        for name, value in list(vars(holder).items()):
+            yield _Place(f"{path}.{name}" if path else name, value, holder, name)
+    elif isinstance(holder, dict):
+        for key, value in list(holder.items()):
+            yield _Place(f"{path}{{{key}}}", value, holder, key)
+    elif isinstance(holder, (list, tuple, *_UNORDERED)):
+        for i, value in enumerate(holder):
+            yield _Place(f"{path}[{i}]", value, holder, i)
+
+
+def _walk(place: _Place, seen: set[int]) -> Iterator[_Place]:
+    """Every place of a Parameter, Buffer or Function; containers are entered once, so that cycles end."""
+    value = place.value
+    if isinstance(value, (Parameter, Buffer, Function)):
+        yield place
+    if id(value) not in seen:
+        seen.add(id(value))
+        for part in _held(place.path, value):
+            yield from _walk(part, seen)
+
+
+def _places(root: Any) -> Iterator[_Place]:
+    for place in _walk(_Place("", root, None, None), set()):
+        if isinstance(place.holder, (tuple, *_UNORDERED)):
+            raise TypeError(_not_here(place))
+        yield place
+
+
+def _not_here(place: _Place) -> str:
+    kind, held = type(place.holder).__name__, type(place.value).__name__.removeprefix("Cpu")
+    why = "has no stable ordering" if isinstance(place.holder, _UNORDERED) else "cannot take another in its place"
+    return explain("Function", f"a {held} is directly in a {kind} ({place.path}), which {why}", "Use a list instead")
+
+
+def device_of(tensor: Any) -> Device:
+    """ "cpu", or the number of the GPU on which `tensor` is."""
+    device = plain(tensor).device
+    return "cpu" if device == "cpu" else int(device)
+
+
+# ---- state as a mapping of paths to Tensors ------------------------------------------------------------------------
+
+
+class StateKeyError(KeyError, ValueError):
+    """A state that lacks entries, or has entries that nothing asks for."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would show its repr
+
+
+def snapshot(tensors: Mapping[str, Any], to_device: Device | None = None) -> OrderedDict[str, Any]:
+    """Plain Tensors with copies of `tensors`, on their own devices or on `to_device`."""
+    with no_grad():
+        copies = OrderedDict((path, np.copy(t)) for path, t in tensors.items())
+    return copies if to_device is None else OrderedDict((k, t.copy_to_device(to_device)) for k, t in copies.items())
+
+
+def copy_state(
+    op: str, noun: str, targets: Mapping[str, Any], state: Any, *, match_device: bool, partial: bool
+) -> None:
+    """Copy `state` into the memory of `targets`, entry by entry, after everything was found to fit.
+
+    Args:
+        op, noun: who asks, and what an entry is called in messages.
+        targets: paths to the Tensors that are written.
+        state: paths to arrays of the same shape and of the same kind of dtype: float to float of any width,
+            integer to integer, but never complex to real, integer to float or the other way round.
+        match_device: move entries to the device of their target.
+        partial: allow `state` to lack entries.
+    Raises:
+        StateKeyError: entries are missing or unexpected; it is a KeyError and a ValueError.
+        ValueError: an entry has another shape, kind of dtype or device, or its target is read-only.
+    Every problem is in the one message; nothing is changed where one is raised.
+    """
+    if not isinstance(state, Mapping):
+        raise TypeError(explain(op, f"a {type(state).__name__} was given", "a mapping of paths to Tensors"))
+    values = {path: v if hasattr(v, "__array_function__") else np.asarray(v) for path, v in state.items()}
+    wrong_keys = [f'{noun} data not found for "{path}"' for path in targets if path not in values and not partial]
+    wrong_keys += [f'Unexpected {noun.lower()} data for "{path}"' for path in values if path not in targets]
+    common = [path for path in targets if path in values]
+    misfits = [text for path in common for text in _misfits(noun, path, targets[path], values[path], match_device)]
+    if wrong_keys or misfits:
+        text = explain(op, "; ".join(wrong_keys + misfits) + " (nothing was changed)", "the state of an equal object")
+        raise (StateKeyError if wrong_keys else ValueError)(text)
+    _copy_all([(targets[path], values[path]) for path in common])
+
+
+def _misfits(noun: str, path: str, target: Any, value: Any, match_device: bool) -> Iterator[str]:
+    what = f'for {noun.lower()} "{path}"'
+    if target.shape != value.shape:
+        yield f"Shape mismatch {what}: expected {target.shape}, found {value.shape}"
+    if target.dtype.kind != value.dtype.kind:
+        yield f"Dtype mismatch {what}: expected {target.dtype}, found {value.dtype}"
+    if not match_device and device_of(target) != device_of(value):
+        yield f"Device mismatch {what}: expected {device_of(target)}, found {device_of(value)}"
+    if isinstance(target, np.ndarray) and not target.flags.writeable:
+        yield f'{noun} "{path}" is read-only'
+
+
+@no_grad()
+def _copy_all(pairs: list[tuple[Any, Any]]) -> None:
+    """Convert everything first, so that nothing can fail halfway; then write."""
+    written = {id(owner(plain(target))) for target, _ in pairs}
+    staged = [(target, _staged(target, value, written)) for target, value in pairs]
+    for target, value in staged:
+        target[...] = value
+
+
+def _staged(target: Any, value: Any, written: set[int]) -> Any:
+    if device_of(value) != device_of(target):
+        value = Tensor(value).copy_to_device(device_of(target))
+    if value.dtype != target.dtype or id(owner(plain(value))) in written:  # the latter would change under our hands
+        return value.astype(target.dtype)
+    return value
+
+
+# ---- the base of layers --------------------------------------------------------------------------------------------
+
+
+class Function(ABC):
+    """Something with parameters that can be called: a layer, a model.
+
+    Parameters, Buffers and other Functions are found in its attributes and in lists and dicts (and, inside these
+    only, in tuples), in the order of the attributes. One that stands in several places counts once, under its first
+    path; a reference back to an object that holds this one is not followed.
+    """
+
+    _is_training = True
+
+    @abstractmethod
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the output of this Function."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        old = vars(self).get(name)
+        object.__setattr__(self, name, value)
+        if old is not value and (_holds_parts(old) or _holds_parts(value)):
+            _new_epoch()
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        _new_epoch()
+
+    # ---- parameters and buffers -------------------------------------------------------------------------------------
+
+    def traverse_parameters(self, on_parameter: Callable[[str, Any], Any]) -> None:
+        """Call `on_parameter(path, parameter)` for each Parameter; a Parameter it returns takes that one's place.
+
+        Raises:
+            TypeError: a Parameter or Function stands directly in a tuple or set, or something else was returned.
+            ValueError: two Parameters have the same path.
+        """
+        for places in self._grouped(Parameter):
+            new = on_parameter(places[0].path, places[0].value)
+            if new is not None and not isinstance(new, Parameter):
+                what = f"on_parameter returned a {type(new).__name__} for {places[0].path}"
+                raise TypeError(explain("traverse_parameters", what, "return a Parameter or None"))
+            if new is not None:
+                _put_all(places, new)
+
+    def get_parameters(self, to_device: Device | None = None) -> OrderedDict[str, Any]:
+        """The Parameters themselves by path, in order; on `to_device`, if given.
+
+        Raises TypeError and ValueError as `traverse_parameters`.
+        """
+        found = OrderedDict((places[0].path, places[0].value) for places in self._grouped(Parameter))
+        return found if to_device is None else OrderedDict((k, p.copy_to_device(to_device)) for k, p in found.items())
+
+    def get_buffers(self) -> OrderedDict[str, Any]:
+        """The Buffers themselves by path, in order."""
+        return OrderedDict((places[0].path, places[0].value) for places in self._grouped(Buffer))
+
+    @property
+    def parameters(self) -> ValuesView[Any]:
+        """The Parameters, each once."""
+        return self.get_parameters().values()
+
+    def load_parameters(
+        self: Self, parameters: Mapping[str, Any], *, match_function_device: bool = False, partial: bool = False
+    ) -> Self:
+        """Copy values into the Parameters, which stay the same objects, so that optimizers keep hold of them.
+
+        Args:
+            parameters: paths to Tensors or arrays, as from `get_parameters`, of the same shapes. Floats of another
+                width are converted; integers and complex numbers are refused.
+            match_function_device: move values to the device of their Parameter first.
+            partial: allow some paths to be missing; unexpected ones are always an error.
+        Raises:
+            KeyError: paths are missing or unexpected (this error is a ValueError, too).
+            ValueError: a value does not fit. All problems are in one message, and nothing was changed.
+        """
+        targets = self.get_parameters()
+        copy_state(
+            "load_parameters", "Parameter", targets, parameters, match_device=match_function_device, partial=partial
+        )
+        return self
+
+    def get_state(self, to_device: Device | None = None) -> OrderedDict[str, Any]:
+        """Copies of all Parameters and Buffers by path, as plain Tensors, for `sadl.save` and `load_state`."""
+        return snapshot(self._state_tensors(), to_device)
+
+    def load_state(self: Self, state: Mapping[str, Any], *, match_device: bool = False, partial: bool = False) -> Self:
+        """Copy values into Parameters and Buffers; arguments and errors as in `load_parameters`."""
+        copy_state("load_state", "State", self._state_tensors(), state, match_device=match_device, partial=partial)
+        return self
+
+    def _state_tensors(self) -> dict[str, Any]:
+        return {places[0].path: places[0].value for places in self._grouped((Parameter, Buffer))}
+
+    def _grouped(self, kinds: Any) -> list[list[_Place]]:
+        """All places of each Parameter or Buffer, in the order of the first ones."""
+        groups: dict[int, list[_Place]] = {}
+        for place in _places(self):
+            if isinstance(place.value, kinds):
+                groups.setdefault(id(place.value), []).append(place)
+        check_paths([places[0].path for places in groups.values()])
+        return list(groups.values())
+
+    # ---- modes and devices ------------------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether all Parameters require a gradient; setting it sets each."""
+        return all(p.requires_grad for p in self.parameters)
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        for p in self.parameters:
+            p.requires_grad = wanted
+
+    @property
+    def device(self) -> tuple[Device, ...] | None:
+        """The devices of the Parameters, each once; None without Parameters."""
+        return tuple(dict.fromkeys(map(device_of, self.parameters))) or None
+
+    def copy_to_device(self: Self, device: Device) -> Self:
+        """Move Parameters and Buffers to `device`; those that are there stay the same objects.
+
+        An optimizer holds the objects it was given: make it after moving to another device.
+        Raises:
+            ValueError: there is no such device.
+        """
+        for places in self._grouped((Parameter, Buffer)):
+            moved = places[0].value.copy_to_device(device)
+            if moved is not places[0].value:
+                _put_all(places, moved)
+        return self
+
+    def is_training(self) -> bool:
+        """Whether this Function is in training mode; each Function has a mode of its own, at first True."""
+        recorder = MODE.get().recorder
+        if recorder is not None:
+            recorder.guard(lambda: self._is_training, self._is_training)
+        return self._is_training
+
+    def train(self: Self) -> Self:
+        """Put this Function and all within it into training mode."""
+        return _set_mode(self, True)
+
+    def inference(self: Self) -> Self:
+        """Put this Function and all within it into inference mode: no dropout, stored statistics."""
+        return _set_mode(self, False)
+
+
+def _set_mode(function: Self, training: bool) -> Self:
+    for place in _places(function):
+        if isinstance(place.value, Function):
+            place.value._is_training = training
+        elif isinstance(place.value, Parameter):
+            place.value.is_training = training
+    return function
+
+
+def _holds_parts(value: Any) -> bool:
+    return next(_walk(_Place("", value, None, None), set()), None) is not None
+
+
+def _put_all(places: list[_Place], value: Any) -> None:
+    for place in places:
+        place.put(value)
+
+
+def check_paths(paths: list[str]) -> None:
+    """Raise ValueError if a path occurs twice."""
+    twice = {path for path in paths if paths.count(path) > 1} if len(set(paths)) < len(paths) else set()
+    if twice:
+        what = f"different Tensors have the same path: {', '.join(sorted(twice))}"
+        raise ValueError(explain("Function", what, "keys of a dict that differ when written as text"))

@@ -1,0 +1,225 @@
+"""Operations on each element by itself: arithmetic, comparisons, exponentials, trigonometry, selection, casts.
+
+Takes arrays that broadcast against each other; each entry gives the NumPy function, its scalar expression for kernels
+and one gradient rule per input. Un-broadcasting a cotangent is left to the sweep, vectorising to the kernels.
+
+Ties in `maximum` and `minimum` share the gradient equally.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from sadl.op import Aval, Op, _shape, elementwise, numpy_function
+from sadl.tape import bind
+
+ANY, POSITIVE, UNIT, NONZERO = (-2.0, 2.0), (0.2, 3.0), (-0.9, 0.9), (0.5, 2.0)
+LOG2, LOG10 = float(np.log(2.0)), float(np.log(10.0))
+
+
+def _is_scalar(x: Any) -> bool:
+    return isinstance(x, (int, float))
+
+
+def _power_base(g: Any, z: Any, x: Any, y: Any) -> Any:
+    """y * x**(y-1), and 0 where y is 0, also for x = 0."""
+    if _is_scalar(y):
+        return g * (y * x ** (y - 1)) if y else g * 0.0
+    zero = y == 0
+    return g * np.where(zero, 0, y * x ** (y - np.where(zero, 0, 1).astype(y.dtype)))
+
+
+def _power_exponent(g: Any, z: Any, x: Any, y: Any) -> Any:
+    """z * log(x), taken as 0 where the base is not positive, where the derivative does not exist."""
+    positive = x > 0
+    return g * np.where(positive, z * np.log(np.where(positive, x, 1)), 0)
+
+
+def _share(g: Any, tie: Any, wins: Any) -> Any:
+    return np.where(tie, g * 0.5, np.where(wins, g, 0))
+
+
+# fmt: off
+add       = elementwise(np.add, "{x} + {y}", [lambda g, z, x, y: g, lambda g, z, x, y: g])
+subtract  = elementwise(np.subtract, "{x} - {y}", [lambda g, z, x, y: g, lambda g, z, x, y: -g])
+multiply  = elementwise(np.multiply, "{x} * {y}", [lambda g, z, x, y: g * y, lambda g, z, x, y: g * x])
+divide    = elementwise(np.divide, "{x} / {y}", [lambda g, z, x, y: g / y, lambda g, z, x, y: -g * z / y],
+                        domain=(ANY, NONZERO))
+power     = elementwise(np.power, "power({x}, {y})", [_power_base, _power_exponent], domain=(POSITIVE, ANY))
+float_power = elementwise(np.float_power, "power({x}, {y})", [_power_base, _power_exponent], domain=(POSITIVE, ANY))
+negative  = elementwise(np.negative, "-{x}", [lambda g, y, x: -g])
+positive  = elementwise(np.positive, "{x}", [lambda g, y, x: g])
+absolute  = elementwise(np.absolute, "absolute({x})", [lambda g, y, x: g * np.sign(x)], domain=(NONZERO,))
+square    = elementwise(np.square, "{x} * {x}", [lambda g, y, x: g * 2 * x])
+sqrt      = elementwise(np.sqrt, "sqrt({x})", [lambda g, y, x: g * 0.5 / y], domain=(POSITIVE,))
+cbrt      = elementwise(np.cbrt, "cbrt({x})", [lambda g, y, x: g / (3 * y * y)], domain=(POSITIVE,))
+reciprocal = elementwise(np.reciprocal, "{one} / {x}", [lambda g, y, x: -g * y * y], domain=(NONZERO,))
+exp       = elementwise(np.exp, "exp({x})", [lambda g, y, x: g * y])
+exp2      = elementwise(np.exp2, "exp2({x})", [lambda g, y, x: g * y * LOG2])
+expm1     = elementwise(np.expm1, "expm1({x})", [lambda g, y, x: g * (y + 1)])
+log       = elementwise(np.log, "log({x})", [lambda g, y, x: g / x], domain=(POSITIVE,))
+log2      = elementwise(np.log2, "log2({x})", [lambda g, y, x: g / (x * LOG2)], domain=(POSITIVE,))
+log10     = elementwise(np.log10, "log10({x})", [lambda g, y, x: g / (x * LOG10)], domain=(POSITIVE,))
+log1p     = elementwise(np.log1p, "log1p({x})", [lambda g, y, x: g / (x + 1)], domain=(POSITIVE,))
+sin       = elementwise(np.sin, "sin({x})", [lambda g, y, x: g * np.cos(x)])
+cos       = elementwise(np.cos, "cos({x})", [lambda g, y, x: -g * np.sin(x)])
+tan       = elementwise(np.tan, "tan({x})", [lambda g, y, x: g * (1 + y * y)], domain=(UNIT,))
+arcsin    = elementwise(np.arcsin, "arcsin({x})", [lambda g, y, x: g / np.sqrt(1 - x * x)], domain=(UNIT,))
+arccos    = elementwise(np.arccos, "arccos({x})", [lambda g, y, x: -g / np.sqrt(1 - x * x)], domain=(UNIT,))
+arctan    = elementwise(np.arctan, "arctan({x})", [lambda g, y, x: g / (1 + x * x)])
+arctan2   = elementwise(np.arctan2, "arctan2({x}, {y})", [lambda g, z, x, y: g * y / (x * x + y * y),
+                                                          lambda g, z, x, y: -g * x / (x * x + y * y)],
+                        domain=(NONZERO, NONZERO))
+sinh      = elementwise(np.sinh, "sinh({x})", [lambda g, y, x: g * np.cosh(x)])
+cosh      = elementwise(np.cosh, "cosh({x})", [lambda g, y, x: g * np.sinh(x)])
+tanh      = elementwise(np.tanh, "tanh({x})", [lambda g, y, x: g * (1 - y * y)])
+arcsinh   = elementwise(np.arcsinh, "arcsinh({x})", [lambda g, y, x: g / np.sqrt(x * x + 1)])
+arccosh   = elementwise(np.arccosh, "arccosh({x})", [lambda g, y, x: g / np.sqrt(x * x - 1)], domain=((1.5, 3.0),))
+arctanh   = elementwise(np.arctanh, "arctanh({x})", [lambda g, y, x: g / (1 - x * x)], domain=(UNIT,))
+hypot     = elementwise(np.hypot, "hypot({x}, {y})", [lambda g, z, x, y: g * x / z, lambda g, z, x, y: g * y / z],
+                        domain=(NONZERO, NONZERO))
+logaddexp = elementwise(np.logaddexp, "logaddexp({x}, {y})", [lambda g, z, x, y: g * np.exp(x - z),
+                                                              lambda g, z, x, y: g * np.exp(y - z)])
+maximum   = elementwise(np.maximum, "maximum({x}, {y})", [lambda g, z, x, y: _share(g, x == y, x > y),
+                                                          lambda g, z, x, y: _share(g, x == y, y > x)])
+minimum   = elementwise(np.minimum, "minimum({x}, {y})", [lambda g, z, x, y: _share(g, x == y, x < y),
+                                                          lambda g, z, x, y: _share(g, x == y, y < x)])
+
+# Constant almost everywhere, or not a floating-point result: no gradient by any input, allowed on any Tensor.
+sign      = elementwise(np.sign, "sign({x})", [None])
+floor     = elementwise(np.floor, "floor({x})", [None])
+ceil      = elementwise(np.ceil, "ceil({x})", [None])
+trunc     = elementwise(np.trunc, "trunc({x})", [None])
+rint      = elementwise(np.rint, "rint({x})", [None])
+floor_divide = elementwise(np.floor_divide, "floor_divide({x}, {y})", [None, None], domain=(ANY, NONZERO))
+remainder = elementwise(np.remainder, "remainder({x}, {y})", [lambda g, z, x, y: g,
+                                                              lambda g, z, x, y: -g * np.floor_divide(x, y)],
+                        domain=(ANY, NONZERO))
+equal     = elementwise(np.equal, "{x} == {y}", [None, None])
+not_equal = elementwise(np.not_equal, "{x} != {y}", [None, None])
+less      = elementwise(np.less, "{x} < {y}", [None, None])
+less_equal = elementwise(np.less_equal, "{x} <= {y}", [None, None])
+greater   = elementwise(np.greater, "{x} > {y}", [None, None])
+greater_equal = elementwise(np.greater_equal, "{x} >= {y}", [None, None])
+logical_and = elementwise(np.logical_and, "({x} != 0) & ({y} != 0)", [None, None])
+logical_or = elementwise(np.logical_or, "({x} != 0) | ({y} != 0)", [None, None])
+logical_xor = elementwise(np.logical_xor, "({x} != 0) ^ ({y} != 0)", [None, None])
+logical_not = elementwise(np.logical_not, "{x} == 0", [None])
+bitwise_and = elementwise(np.bitwise_and, "{x} & {y}", [None, None], tested=False)
+bitwise_or = elementwise(np.bitwise_or, "{x} | {y}", [None, None], tested=False)
+bitwise_xor = elementwise(np.bitwise_xor, "{x} ^ {y}", [None, None], tested=False)
+invert    = elementwise(np.invert, "", [None], tested=False)
+isnan     = elementwise(np.isnan, "isnan({x})", [None])
+isinf     = elementwise(np.isinf, "isinf({x})", [None])
+isfinite  = elementwise(np.isfinite, "isfinite({x})", [None])
+
+where     = elementwise(np.where, "where({c}, {x}, {y})", [None, lambda g, z, c, x, y: np.where(c, g, 0),
+                                                           lambda g, z, c, x, y: np.where(c, 0, g)], tested=False)
+# fmt: on
+
+
+def _infer_cast(op: Op, a: Any, *, dtype: np.dtype) -> Aval:
+    return Aval(_shape(a), dtype)
+
+
+cast = elementwise(
+    np.asarray,
+    "{x}",
+    [lambda g, y, x, *, dtype: g.astype(x.dtype)],
+    name="cast",
+    run=lambda x, *, dtype: x.astype(dtype),
+    infer=_infer_cast,
+    tested=False,
+)
+copy = elementwise(np.copy, "{x}", [lambda g, y, x: g], run=lambda x: x.copy())
+stop_gradient = elementwise(  # the value, as a constant
+    np.copy, "{x}", [None], name="stop_gradient", run=lambda x: x.copy(), infer=lambda op, x: x, tested=False
+)
+assign = elementwise(  # the value of `old` after `old[...] = new`
+    np.copyto,
+    "{y}",
+    [None, lambda g, z, x, y: g],
+    name="assign",
+    run=lambda old, new: np.broadcast_to(new, old.shape).astype(old.dtype),
+    infer=lambda op, old, new: old,
+    tested=False,
+)
+full_like = elementwise(  # a constant with the shape of `x`, whose values do not matter
+    np.full_like,
+    "{y}",
+    [None, None],
+    name="full_like",
+    run=lambda x, value, *, dtype: np.full_like(x, value, dtype=dtype),
+    infer=lambda op, x, value, *, dtype: Aval(_shape(x), dtype),
+    tested=False,
+)
+iota = elementwise(  # the position along `axis` of something shaped like `x`, as int64; made by `expand` rules
+    np.arange,
+    "",
+    [None],
+    name="iota",
+    run=lambda x, *, axis: np.broadcast_to(_column(np.arange(x.shape[axis]), axis, x.ndim), x.shape),
+    infer=lambda op, x, *, axis: Aval(x.shape, np.dtype(np.int64)),
+    by_shape=True,
+    tested=False,
+)
+
+
+def _column(x: Any, axis: int, ndim: int) -> Any:
+    return x.reshape([-1 if i == axis else 1 for i in range(ndim)])
+
+
+def _like(value: Any) -> Any:
+    def like(a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None) -> Any:
+        if shape is not None and shape != a.shape:
+            return np.full(shape, value, dtype or a.dtype)
+        return bind(full_like, a, value, dtype=np.dtype(dtype or a.dtype))
+
+    return like
+
+
+numpy_function(np.zeros_like)(_like(0))
+numpy_function(np.ones_like)(_like(1))
+numpy_function(np.empty_like)(_like(0))
+
+
+@numpy_function(np.full_like)
+def full_like_(a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True) -> Any:
+    return bind(full_like, a, fill_value, dtype=np.dtype(dtype or a.dtype))
+
+
+@numpy_function(np.where)
+def where_(condition: Any, *values: Any) -> Any:
+    if len(values) != 2:
+        raise TypeError("[where] np.where(condition) alone has a size that depends on values. Instead: np.nonzero(c).")
+    return bind(where, condition, *values)
+
+
+@numpy_function(np.clip, method="clip")
+def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
+    low = min if a_min is None else a_min
+    high = max if a_max is None else a_max
+    a = a if low is None else np.maximum(a, low)
+    return a if high is None else np.minimum(a, high)
+
+
+@numpy_function(np.astype, method="astype")
+def astype(
+    x: Any, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True, **_: Any
+) -> Any:
+    dtype = np.dtype(dtype)
+    if not copy and x.dtype == dtype:
+        return x
+    if not np.can_cast(x.dtype, dtype, casting):
+        raise TypeError(f"[astype] cannot cast {x.dtype} to {dtype} under casting={casting!r}.")
+    return bind(cast, x, dtype=dtype)
+
+
+@numpy_function(np.copy, method="copy")
+def copy_(a: Any, order: str = "K", subok: bool = False) -> Any:
+    return bind(copy, a)
+
+
+@numpy_function(np.round, np.around, method="round")
+def round_(a: Any, decimals: int = 0) -> Any:
+    return bind(rint, a) if decimals == 0 else bind(rint, a * 10.0**decimals) / 10.0**decimals

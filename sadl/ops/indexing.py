@@ -1,0 +1,206 @@
+"""Taking elements out and putting them in: `x[i]`, `x[i] = v`, take_along_axis, argmax, sorting by index.
+
+Takes NumPy's indices; basic ones (integers, slices, None, Ellipsis) give views, index arrays give gathers whose
+gradient is a scatter-add. The index is a hashable param in which each index array is marked by `ARRAY`.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from sadl.op import Aval, Op, call, numpy_function, view
+from sadl.ops.elementwise import iota
+from sadl.ops.reductions import axes
+from sadl.tape import bind, plain
+
+ARRAY = "array"
+
+
+def encode(index: Any) -> tuple[tuple[Any, ...], list[Any]]:
+    """A NumPy index as (hashable layout, the arrays in it)."""
+    items = index if isinstance(index, tuple) else (index,)
+    arrays: list[Any] = []
+    return tuple(_encode(item, arrays) for item in items), arrays
+
+
+def _encode(item: Any, arrays: list[Any]) -> Any:
+    if item is None or item is Ellipsis:
+        return item
+    if isinstance(item, slice):
+        return ("slice", *(None if v is None else int(v) for v in (item.start, item.stop, item.step)))
+    if isinstance(item, (int, np.integer)) and not isinstance(item, bool):
+        return int(item)
+    arrays.append(item if hasattr(item, "dtype") else np.asarray(item, None if np.size(item) else np.intp))
+    return ARRAY
+
+
+def decode(layout: tuple[Any, ...], arrays: Any = ()) -> tuple[Any, ...]:
+    """The NumPy index that `encode` took apart."""
+    left = iter(arrays)
+    return tuple(_decode(item, left) for item in layout)
+
+
+def _decode(item: Any, left: Any) -> Any:
+    if item == ARRAY:
+        return next(left)
+    return slice(*item[1:]) if isinstance(item, tuple) else item
+
+
+def _zeros(shape: tuple[int, ...], like: Any) -> Any:
+    return np.zeros_like(like, shape=shape)
+
+
+def _unslice(g: Any, *, shape: tuple[int, ...], layout: tuple[Any, ...]) -> Any:
+    out = _zeros(shape, g)
+    out[decode(layout)] = g
+    return out
+
+
+def _scatter_add(g: Any, *arrays: Any, shape: tuple[int, ...], layout: tuple[Any, ...]) -> Any:
+    out = _zeros(shape, g)
+    np.add.at(out, decode(layout, arrays), g)
+    return out
+
+
+def _put(x: Any, value: Any, *arrays: Any, layout: tuple[Any, ...]) -> Any:
+    out = x.copy()
+    out[decode(layout, arrays)] = value
+    return out
+
+
+def _vjp_put_target(g: Any, z: Any, x: Any, value: Any, *arrays: Any, layout: tuple[Any, ...]) -> Any:
+    return bind(put, g, 0, *arrays, layout=layout)
+
+
+def _vjp_put_value(g: Any, z: Any, x: Any, value: Any, *arrays: Any, layout: tuple[Any, ...]) -> Any:
+    return g[decode(layout, arrays)]
+
+
+def _infer_shape(op: Op, g: Aval, *_: Any, shape: tuple[int, ...], **__: Any) -> Aval:
+    return Aval(shape, g.dtype)
+
+
+# fmt: off
+getitem = view("getitem", lambda x, *, layout: x[decode(layout)],
+               [lambda g, y, x, *, layout: bind(unslice, g, shape=x.shape, layout=layout)])
+unslice = call("unslice", _unslice, [lambda g, y, x, *, shape, layout: g[decode(layout)]], infer=_infer_shape)
+gather = call("gather", lambda x, *arrays, layout: x[decode(layout, arrays)],
+              [lambda g, y, x, *arrays, layout: bind(scatter_add, g, *arrays, shape=x.shape, layout=layout)])
+scatter_add = call("scatter_add", _scatter_add,
+                   [lambda g, y, x, *arrays, shape, layout: g[decode(layout, arrays)]], infer=_infer_shape)
+put = call("put", _put, [_vjp_put_target, _vjp_put_value], infer=lambda op, x, *_, layout: x)
+# fmt: on
+
+
+def index(x: Any, item: Any) -> Any:
+    """`x[item]`, recorded."""
+    layout, arrays = encode(item)
+    return bind(gather, x, *arrays, layout=layout) if arrays else bind(getitem, x, layout=layout)
+
+
+def is_data_dependent(item: Any) -> bool:
+    """Whether the shape of `x[item]` depends on values: a boolean array is in the index."""
+    return any(getattr(a, "dtype", None) == bool for a in encode(item)[1])
+
+
+# ---- along one axis -----------------------------------------------------------------------------------------------
+
+
+def _along(x: Any, i: Any, axis: int) -> tuple[Any, ...]:
+    """The open grid that pairs `i` with the other axes of `x`."""
+    grid = [np.arange(n).reshape([-1 if k == d else 1 for k in range(x.ndim)]) for d, n in enumerate(x.shape)]
+    return (*grid[:axis], i, *grid[axis + 1 :])
+
+
+def _put_along(g: Any, i: Any, *, axis: int, size: int) -> Any:
+    shape = (*g.shape[:axis], size, *g.shape[axis + 1 :])
+    out = _zeros(shape, g)
+    np.add.at(out, _along(out, i, axis), g)
+    return out
+
+
+def _positive(i: Any, *, size: int) -> Any:
+    """Indices into an axis of `size`, counted from the front. Raises IndexError for one out of range."""
+    low, high = (i.min(), i.max()) if i.size else (0, -1)
+    if low < -size or high >= size:
+        raise IndexError(f"index {low if low < -size else high} is out of bounds for an axis of size {size}")
+    return np.where(i < 0, i + size, i) if low < 0 else i.copy()
+
+
+positive_index = call("positive_index", _positive, [None], infer=lambda op, i, *, size: i, checks=True)
+
+
+def _hit(i: Any, like: Any, axis: int) -> Any:
+    """Where the position along `axis` of something shaped `like` is the one that `i` asks for."""
+    return bind(iota, like, axis=axis) == bind(positive_index, i, size=like.shape[axis])
+
+
+def _expand_take(x: Any, i: Any, *, axis: int) -> Any:
+    """One index per row: a masked sum over the row, which fuses with whatever else reads the row."""
+    return np.sum(np.where(_hit(i, x, axis), x, 0), axis=axis, keepdims=True) if _one_each(x, i, axis) else None
+
+
+def _expand_put(g: Any, i: Any, *, axis: int, size: int) -> Any:
+    like = np.broadcast_to(g, (*g.shape[:axis], size, *g.shape[axis + 1 :]))
+    return np.where(_hit(i, like, axis), g, 0) if _one_each(g, i, axis) else None
+
+
+def _one_each(x: Any, i: Any, axis: int) -> bool:
+    others = [k for k in range(x.ndim) if k != axis]
+    return i.shape[axis] == 1 and all(i.shape[k] == x.shape[k] for k in others)
+
+
+def _infer_take(op: Op, x: Aval, i: Aval, *, axis: int) -> Aval:
+    return Aval(tuple(i.shape[k] if k == axis else n for k, n in enumerate(x.shape)), x.dtype)
+
+
+def _infer_put(op: Op, g: Aval, i: Aval, *, axis: int, size: int) -> Aval:
+    return Aval((*g.shape[:axis], size, *g.shape[axis + 1 :]), g.dtype)
+
+
+def _take_along(x: Any, i: Any, *, axis: int) -> Any:
+    return np.take_along_axis(x, i, axis)
+
+
+take_along = call(
+    "take_along_axis",
+    _take_along,
+    [lambda g, y, x, i, *, axis: bind(put_along, g, i, axis=axis, size=x.shape[axis]), None],
+    infer=_infer_take,
+    expand=_expand_take,
+)
+put_along = call(
+    "put_along_axis",
+    _put_along,
+    [lambda g, y, x, i, *, axis, size: np.take_along_axis(g, i, axis), None],
+    infer=_infer_put,
+    expand=_expand_put,
+)
+
+
+@numpy_function(np.take_along_axis)
+def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
+    if axis is None:
+        return np.take_along_axis(np.ravel(arr), np.ravel(indices), 0)
+    return bind(take_along, arr, indices, axis=axes(axis, arr.ndim)[0])
+
+
+@numpy_function(np.take, method="take")
+def take(a: Any, indices: Any, axis: int | None = None, out: Any = None, mode: str = "raise") -> Any:
+    if mode != "raise" or out is not None:
+        raise ValueError(f"[take] mode={mode!r} and out= are not supported. Instead: take(..., mode='raise').")
+    a, axis = (np.ravel(a), 0) if axis is None else (a, axes(axis, a.ndim)[0])
+    return a[(*(slice(None),) * axis, plain(indices))]
+
+
+def _arg(name: str, run: Any) -> Any:
+    op = call(name, run, [None], infer=lambda op, x, **p: Aval(run(np.empty(x.shape), **p).shape, np.dtype(np.intp)))
+
+    def arg(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Any:
+        return bind(op, a, axis=None if axis is None else axes(axis, a.ndim)[0], keepdims=bool(keepdims))
+
+    return arg
+
+
+argmax = numpy_function(np.argmax, method="argmax")(_arg("argmax", lambda x, **p: np.argmax(x, **p)))
+argmin = numpy_function(np.argmin, method="argmin")(_arg("argmin", lambda x, **p: np.argmin(x, **p)))

@@ -1,0 +1,149 @@
+"""Reductions over axes: sum, max, min, any, all, and what is composed of them: mean, var, std.
+
+Takes an axis, a tuple of axes or None; the ops themselves see a sorted tuple of non-negative axes and `keepdims`.
+Ties in `max` and `min` share the gradient equally. Arg-reductions are in `indexing`.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from sadl.op import numpy_function, reduction
+from sadl.tape import bind
+
+
+def axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """The axes meant by NumPy's `axis` argument: sorted, non-negative, each once."""
+    if axis is None:
+        return tuple(range(ndim))
+    given = axis if isinstance(axis, tuple) else (axis,)
+    found = tuple(sorted(_axis(int(a), ndim) for a in given))
+    if len(set(found)) != len(found):
+        raise ValueError(f"[axis] duplicate value in axis={axis}.")
+    return found
+
+
+def _axis(a: int, ndim: int) -> int:
+    if not -ndim <= a < ndim:
+        raise np.exceptions.AxisError(a, ndim)
+    return a % ndim
+
+
+def keep(value: Any, x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+    """A reduced value with the reduced axes put back as size 1, so that it broadcasts against `x`."""
+    return value if keepdims else np.reshape(value, tuple(1 if i in axis else n for i, n in enumerate(x.shape)))
+
+
+def _vjp_sum(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+    return np.broadcast_to(keep(g, x, axis, keepdims), x.shape)
+
+
+def _vjp_extreme(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+    ties = (x == keep(y, x, axis, keepdims)).astype(g.dtype)
+    return keep(g, x, axis, keepdims) * ties / np.sum(ties, axis=axis, keepdims=True)
+
+
+reduce_sum = reduction("sum", np.add, "{acc} + {x}", 0, [_vjp_sum])
+reduce_max = reduction("max", np.maximum, "maximum({acc}, {x})", None, [_vjp_extreme])
+reduce_min = reduction("min", np.minimum, "minimum({acc}, {x})", None, [_vjp_extreme])
+reduce_any = reduction("any", np.logical_or, "{acc} | ({x} != 0)", False, [None])
+reduce_all = reduction("all", np.logical_and, "{acc} & ({x} != 0)", True, [None])
+
+
+def _reduce(op: Any, a: Any, axis: Any, keepdims: Any, out: Any) -> Any:
+    if out is not None:
+        out[...] = _reduce(op, a, axis, keepdims, None)
+        return out
+    return bind(op, a, axis=axes(axis, a.ndim), keepdims=bool(keepdims))
+
+
+@numpy_function(np.sum, method="sum", ufunc_method=(np.add, "reduce"))
+def sum_(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = 0, where: Any = True
+) -> Any:
+    a = a if dtype is None else a.astype(dtype)
+    a = a if where is True else np.where(where, a, 0)
+    total = _reduce(reduce_sum, a, axis, keepdims, None)
+    total = total if initial is np._NoValue or (isinstance(initial, int) and initial == 0) else total + initial
+    return total if out is None else _store(out, total)
+
+
+def _store(out: Any, value: Any) -> Any:
+    out[...] = value
+    return out
+
+
+def _extreme(name: str, op: Any, ufunc: np.ufunc, worst: float) -> Any:
+    def reduce(
+        a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
+    ) -> Any:
+        if initial is not None and initial is not np._NoValue:
+            a = np.where(where, a, initial)
+            return ufunc(_reduce(op, a, axis, keepdims, out), initial)
+        if where is not True:
+            raise ValueError(f"[{name}] where= needs initial=, the result where nothing is selected.")
+        return _reduce(op, a, axis, keepdims, out)
+
+    reduce.__name__ = name
+    return reduce
+
+
+def _ufunc_extreme(body: Any) -> Any:
+    """`np.maximum.reduce` reduces axis 0 unless told otherwise, and takes a dtype."""
+
+    def reduce(
+        a: Any, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
+    ) -> Any:
+        return body(a if dtype is None else a.astype(dtype), axis, out, keepdims, initial, where)
+
+    return reduce
+
+
+max_ = numpy_function(np.max, np.amax, method="max")(_extreme("max", reduce_max, np.maximum, -np.inf))
+min_ = numpy_function(np.min, np.amin, method="min")(_extreme("min", reduce_min, np.minimum, np.inf))
+numpy_function(ufunc_method=(np.maximum, "reduce"))(_ufunc_extreme(max_))
+numpy_function(ufunc_method=(np.minimum, "reduce"))(_ufunc_extreme(min_))
+
+
+@numpy_function(np.any, method="any", ufunc_method=(np.logical_or, "reduce"))
+def any_(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Any:
+    return _reduce(reduce_any, a, axis, keepdims, out)
+
+
+@numpy_function(np.all, method="all", ufunc_method=(np.logical_and, "reduce"))
+def all_(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Any:
+    return _reduce(reduce_all, a, axis, keepdims, out)
+
+
+def _count(a: Any, axis: Any) -> int:
+    return int(np.prod([a.shape[i] for i in axes(axis, a.ndim)], dtype=np.int64))
+
+
+@numpy_function(np.mean, method="mean")
+def mean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, where: Any = True) -> Any:
+    if where is not True:
+        chosen = np.broadcast_to(where, a.shape)
+        total = np.sum(a, axis=axis, dtype=dtype, keepdims=keepdims, where=chosen)
+        value = total / np.sum(chosen, axis=axis, keepdims=keepdims).astype(total.dtype)
+    else:
+        dtype = np.float64 if dtype is None and a.dtype.kind in "iub" else dtype
+        value = np.sum(a, axis=axis, dtype=dtype, keepdims=keepdims) / _count(a, axis)
+    return value if out is None else _store(out, value)
+
+
+@numpy_function(np.var, method="var")
+def var(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *, correction: Any = None
+) -> Any:
+    ddof = ddof if correction is None or correction is np._NoValue else correction
+    d = a - np.mean(a, axis=axis, dtype=dtype, keepdims=True)
+    value = np.sum(d * d, axis=axis, keepdims=keepdims) / max(_count(a, axis) - ddof, 0)
+    return value if out is None else _store(out, value)
+
+
+@numpy_function(np.std, method="std")
+def std(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *, correction: Any = None
+) -> Any:
+    value = np.sqrt(np.var(a, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims, correction=correction))
+    return value if out is None else _store(out, value)

@@ -1,0 +1,262 @@
+"""bind(): the one place where an operation on Tensors runs, is differentiated later (Node) and is captured (recorder).
+
+Takes an Op, its inputs and its params; gives the result in the inputs' own class, with a Node where a gradient is wanted.
+What a Tensor offers is left to `tensor`, walking the nodes backward to `autograd`, building a graph to the compiler.
+"""
+
+import functools
+import itertools
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from sadl.errors import GradientError, ShapeError, UnrecordedError, explain
+from sadl.op import Op
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Recorder(Protocol):
+    """What `sadl.compile` installs to see every operation: same tape, second listener."""
+
+    def record(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any], outs: tuple[Any, ...]) -> None: ...
+    def rebind(self, target: Any, value: Any) -> None: ...
+    def read(self, how: str, instead: str) -> None: ...
+    def read_grad(self, tensor: Any) -> Any: ...
+    def write_grad(self, tensor: Any) -> None: ...
+    def guard(self, check: Callable[[], Any], value: Any) -> None: ...
+
+
+class Mode:
+    """What is in force in this context: recording gradients, and who else listens."""
+
+    __slots__ = ("grad", "recorder")
+
+    def __init__(self, grad: bool, recorder: Recorder | None) -> None:
+        self.grad, self.recorder = grad, recorder
+
+
+MODE: ContextVar[Mode] = ContextVar("sadl_mode", default=Mode(True, None))  # noqa: B039  never changed in place
+
+_ticks = itertools.count(1)  # one clock for nodes and writes: later things have larger ticks
+tick = _ticks.__next__
+
+
+class Node:
+    """One recorded operation. A leaf has no op and knows its Tensor; nobody else does, so no reference cycle arises."""
+
+    __slots__ = ("op", "inputs", "parents", "params", "out", "tick", "tensor", "__weakref__")
+
+    def __init__(self, op: Op | None, inputs: Any, parents: Any, params: dict[str, Any], out: Any) -> None:
+        self.op, self.inputs, self.parents, self.params, self.out = op, inputs, parents, params, out
+        self.tick = tick()
+        self.tensor: Any = None  # weak reference to the Tensor whose .grad is to be filled, if any
+
+
+class Traced:
+    """The part of a Tensor that the tape knows: its plain array and its node."""
+
+    __slots__ = ()
+    _raw: Any = None  # the same memory as a plain array; made on first use
+    _node: Node | None = None  # None: no gradient flows here
+    _array: type  # ndarray or cupy.ndarray
+
+    def _plain(self) -> Any:
+        raise NotImplementedError
+
+    def _wrap(self, array: Any) -> Any:
+        raise NotImplementedError
+
+
+ITEM = Op("item", lambda outs, *, index: outs[index], "call", (None,))  # one result of an operation with several
+ITEM.differentiable = True
+
+
+def plain(x: Any) -> Any:
+    """The plain array of a Tensor; anything else as it is."""
+    if isinstance(x, Traced):
+        return x._plain() if x._raw is None else x._raw
+    return x
+
+
+def bind(op: Op, *inputs: Any, **params: Any) -> Any:
+    """Run `op` on plain arrays, wrap the result like the first Tensor among `inputs`, and record it where needed."""
+    raws = []
+    first = None
+    tracked = False
+    for x in inputs:
+        if isinstance(x, Traced):
+            first = x
+            if x._node is not None:
+                tracked = True
+            raw = x._raw
+            raws.append(x._plain() if raw is None else raw)
+        else:
+            raws.append(x)
+    if first is None:
+        return op.run(*raws, **params)
+    mode = MODE.get()
+    tracked = tracked and mode.grad
+    if tracked and op.vjp is None and op.pullback is None:
+        raise UnrecordedError(_no_gradient(op))
+    try:
+        out = op.run(*raws, **params)
+    except (ValueError, TypeError, IndexError) as error:
+        raise _located(op, raws, error) from None
+    if op.outs != 1:
+        return _bind_many(op, inputs, raws, params, out, first, mode, tracked)
+    result = first._wrap(out)
+    if tracked and op.differentiable and out.dtype.kind in "fc":
+        parents = [x._node if isinstance(x, Traced) else None for x in inputs]
+        result._node = Node(op, raws, parents, params, result._raw)
+    if mode.recorder is not None:
+        mode.recorder.record(op, inputs, params, (result,))
+    return result
+
+
+def _bind_many(op: Op, inputs: Any, raws: Any, params: Any, out: Any, first: Traced, mode: Mode, tracked: bool) -> Any:
+    """The same for an operation with several results: one node for all, and one that picks each."""
+    results = tuple(first._wrap(o) for o in out)
+    if tracked and op.differentiable:
+        parents = [x._node if isinstance(x, Traced) else None for x in inputs]
+        node = Node(op, raws, parents, params, tuple(r._raw for r in results))
+        for i, result in enumerate(results):
+            if result.dtype.kind in "fc":
+                result._node = Node(ITEM, [None], [node], {"index": i}, result._raw)
+    if mode.recorder is not None:
+        mode.recorder.record(op, inputs, params, results)
+    return results
+
+
+def _no_gradient(op: Op) -> str:
+    what = "has no gradient rule, so its result on a Tensor that requires a gradient would be wrong"
+    return explain(op.name, what, "call it under sadl.no_grad(), or add a rule (CONTRIBUTING.md, 'Adding an op')")
+
+
+def _located(op: Op, raws: Any, error: Exception) -> Exception:
+    """NumPy's error with the operation and the operands in front of it."""
+    operands = " and ".join(f"{x.dtype} {x.shape}" for x in raws if hasattr(x, "dtype"))
+    text = explain(op.name, f"{error}; operands: {operands}")
+    if type(error) is ValueError:
+        return ShapeError(text)
+    return type(error)(text) if type(error) in (TypeError, IndexError) else error
+
+
+# ---- grad mode -------------------------------------------------------------------------------------------------
+
+
+def is_grad_enabled() -> bool:
+    return MODE.get().grad
+
+
+def set_global_grad_mode(enabled: bool) -> None:
+    """Switch the recording of gradients on or off, in this thread and context, until it is changed again."""
+    MODE.set(Mode(bool(enabled), MODE.get().recorder))
+
+
+class _GradMode:
+    """Context manager and decorator; one instance may be entered several times, also while it is entered."""
+
+    grad = True
+
+    def __init__(self) -> None:
+        self._before: list[Mode] = []
+
+    def __enter__(self) -> "_GradMode":
+        before = MODE.get()
+        self._before.append(before)
+        MODE.set(Mode(self.grad, before.recorder))
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        MODE.set(self._before.pop())
+
+    def __call__(self, fn: F) -> F:
+        @functools.wraps(fn)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with type(self)():
+                return fn(*args, **kwargs)
+
+        return wrapped  # type: ignore[return-value]
+
+
+class no_grad(_GradMode):
+    """Within it nothing is recorded for gradients: `with sadl.no_grad(): ...` or `@sadl.no_grad()`."""
+
+    grad = False
+
+
+class enable_grad(_GradMode):
+    """Within it gradients are recorded, even inside `no_grad`."""
+
+    grad = True
+
+
+def no_grad_fn(fn: F) -> F:
+    """Decorator: `fn` runs without recording gradients; its name, documentation and signature stay."""
+    return no_grad()(fn)
+
+
+# ---- memory that was written in place --------------------------------------------------------------------------
+
+_written: dict[int, tuple[Any, int]] = {}  # id of the owner of the memory -> weak reference to it, tick of the write
+
+
+def owner(array: Any) -> Any:
+    """The array that owns the memory `array` looks at."""
+    while isinstance(array.base, array.__class__) or isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def touch(array: Any) -> None:
+    """Note that the memory of `array` was written in place just now."""
+    toucher([array])()
+
+
+def toucher(arrays: Iterable[Any]) -> Callable[[], None]:
+    """A function that notes that the memory of all `arrays` was written, for those who write the same ones often."""
+    owners = {id(root): root for root in map(owner, arrays)}
+    refs = {key: weakref.ref(root, lambda _, key=key: _written.pop(key, None)) for key, root in owners.items()}
+
+    def touch_all() -> None:
+        now = tick()
+        for key, ref in refs.items():
+            _written[key] = ref, now
+
+    return touch_all
+
+
+def written_at(array: Any) -> int:
+    """The tick of the last in-place write to the memory of `array`, 0 if there was none."""
+    if not _written or not hasattr(array, "base"):
+        return 0
+    root = owner(array)
+    ref, when = _written.get(id(root), (None, 0))
+    return when if ref is not None and ref() is root else 0
+
+
+# ---- where in the user's code ----------------------------------------------------------------------------------
+
+_PACKAGE = str(Path(__file__).parent) + "/"
+_NUMPY = str(Path(np.__file__).parent) + "/"
+
+
+def user_line() -> str:
+    """`file.py:line` of the innermost frame that is neither sadl's nor NumPy's."""
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_code.co_filename.startswith((_PACKAGE, _NUMPY, "<frozen")):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def require_float(dtype: np.dtype, who: str) -> None:
+    """Only floating (or complex) values can carry a gradient."""
+    if dtype.kind not in "fc":
+        what = f"only floating-point values can require a gradient, found {dtype}"
+        raise GradientError(explain(who, what, "convert with .astype(np.float32) first"))

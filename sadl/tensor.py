@@ -1,0 +1,711 @@
+"""The Tensor: a NumPy array whose operations are recorded. Its protocol, its CPU class, Parameter, and how to make one.
+
+Takes whatever NumPy takes; every NumPy function, method, operator and index on a Tensor arrives at `tape.bind`, or is
+declared not differentiable, or raises. Walking the record backward is left to `autograd`, a GPU's arrays to `cuda`.
+"""
+
+import copy
+import operator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from sadl import ops  # noqa: F401  filling the registry
+from sadl.backend import Device, check_device
+from sadl.errors import GradientError, ShapeError, UnrecordedError, explain
+from sadl.op import CONSTANT, FUNCTIONS, HOST, METADATA, METHODS, OPS, UFUNC_METHODS, UFUNCS, Op
+from sadl.ops.indexing import index, is_data_dependent
+from sadl.tape import MODE, Node, Traced, bind, is_grad_enabled, plain, require_float, tick, touch
+
+_view = np.ndarray.view
+
+
+class Tensor(Traced):
+    """A NumPy array that records what is done to it, so that it can be differentiated and compiled.
+
+    `Tensor(data)` shares memory with an ndarray. `isinstance(t, sadl.Tensor)` holds on every device;
+    on the CPU `isinstance(t, numpy.ndarray)` holds too.
+
+    Args:
+        data: an array, a number or nested sequences; `None` is an empty float32 array.
+        src, creator_op, op_ctx: the inputs, the name and the keyword arguments of an operation that made `data`,
+            to give a hand-computed result its place in the graph.
+        requires_grad: whether gradients by this Tensor are wanted; False while gradients are switched off.
+        keep_grad: whether `.grad` is kept on a Tensor that is not a leaf.
+        dtype: convert to this dtype first.
+    Raises:
+        ValueError: `requires_grad` for a dtype that is not floating, or `creator_op` without a gradient rule.
+    """
+
+    __slots__ = ()
+    __array_priority__ = 100.0
+    _grad: Any = None
+
+    def __new__(
+        cls,
+        data: Any = None,
+        *,
+        src: Sequence[Any] | None = None,
+        creator_op: str | None = None,
+        op_ctx: dict[str, Any] | None = None,
+        requires_grad: bool = False,
+        keep_grad: bool = False,
+        dtype: Any = None,
+    ) -> Any:
+        self = _from_data(data, dtype, CpuTensor)
+        if src:
+            _adopt(self, src, creator_op, op_ctx or {})
+        elif requires_grad and is_grad_enabled():
+            self.requires_grad = True
+        self.keep_grad = keep_grad
+        return self
+
+    # ---- NumPy's two protocols ----------------------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method == "__call__" and not kwargs:
+            op = UFUNCS.get(ufunc)
+            if op is not None:
+                return bind(op, *inputs)
+        return _ufunc(ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+        leaves: list[Any] = []
+        _tensors((args, kwargs), leaves)
+        if func in METADATA:
+            return func(*_map(plain, args), **_map(plain, kwargs))
+        if kwargs.get("out") is None and not _listened(leaves):
+            return _rewrap(leaves[0], func(*_map(plain, args), **_map(plain, kwargs)))
+        if func in HOST:
+            _read(self, f"np.{func.__name__}")
+            return func(*_map(plain, args), **_map(plain, kwargs))
+        body = FUNCTIONS.get(func)
+        if body is not None and kwargs.keys() <= _accepted(body):
+            return body(*args, **kwargs)
+        return library_call(func, args, kwargs)
+
+    # ---- the graph ----------------------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to this Tensor: set on a leaf, inherited by whatever is computed from one."""
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        if wanted and self._node is None:
+            require_float(self.dtype, type(self).__name__)
+            self._node = leaf_node(self)
+        elif not wanted and not self.is_leaf():
+            what = "requires_grad cannot be switched off on the result of an operation"
+            raise GradientError(explain("requires_grad", what, "use t.detach()"))
+        elif not wanted:
+            self._node = None
+
+    @property
+    def grad(self) -> Any:
+        """The gradient: a plain array of the Tensor's shape and dtype, or None; a Tensor after `create_graph=True`."""
+        recorder = MODE.get().recorder
+        return self._grad if recorder is None else recorder.read_grad(self)
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is not None and np.shape(value) != self.shape:
+            what = f"a gradient of shape {np.shape(value)} for a Tensor of shape {self.shape}"
+            raise ShapeError(explain("grad", what))
+        recorder = MODE.get().recorder
+        if recorder is not None:
+            recorder.write_grad(self)
+        self._grad = value
+
+    @property
+    def keep_grad(self) -> bool:
+        """Whether `.grad` is filled although this Tensor is not a leaf."""
+        return self.__dict__.get("_keep_grad", False)
+
+    @keep_grad.setter
+    def keep_grad(self, wanted: bool) -> None:
+        self._keep_grad = bool(wanted)
+        if self._node is not None and self._node.op is not None:
+            self._node.tensor = weakref.ref(self) if wanted else None
+
+    def is_leaf(self) -> bool:
+        """True for a Tensor that no recorded operation made."""
+        return self._node is None or self._node.op is None
+
+    @property
+    def src(self) -> tuple[Any, ...]:
+        """The inputs of the operation that made this Tensor; empty for a leaf."""
+        if self.is_leaf():
+            return ()
+        node = self._node
+        return tuple(as_recorded(raw, parent) for raw, parent in zip(node.inputs, node.parents, strict=True))
+
+    @property
+    def backward_fn(self) -> Any:
+        """The gradient rules of the operation that made this Tensor, or None."""
+        return None if self.is_leaf() else self._node.op.vjp or self._node.op.pullback
+
+    @property
+    def op_ctx(self) -> dict[str, Any]:
+        """The params of the operation that made this Tensor."""
+        return {} if self.is_leaf() else dict(self._node.params)
+
+    def detach(self, *, in_place: bool = False) -> Any:
+        """This Tensor without its history: itself if `in_place`, else a copy that keeps `requires_grad` and `keep_grad`."""
+        wanted, keep = self.requires_grad, self.keep_grad
+        target = self if in_place else self._wrap(self._plain().copy())
+        if in_place:
+            self._node = None
+        if wanted:
+            target.requires_grad = True
+        target.keep_grad = keep
+        target.grad = self.grad if keep else None
+        return target
+
+    # ---- devices ------------------------------------------------------------------------------------------------
+
+    def cpu(self) -> Any:
+        """This Tensor on the CPU: itself if it is there."""
+        return self.copy_to_device("cpu")
+
+    def gpu(self, device_id: int = 0) -> Any:
+        """This Tensor on GPU `device_id`. Raises ValueError where there is none."""
+        return self.copy_to_device(device_id)
+
+    def copy_to_device(self, device: Device) -> Any:
+        """This Tensor on `device` ("cpu" or the number of a GPU): itself if it is there."""
+        check_device(device)
+        return self
+
+    # ---- values read into Python --------------------------------------------------------------------------------
+
+    def item(self, *args: Any) -> Any:
+        _read(self, "t.item()")
+        return self._plain().item(*args)
+
+    def tolist(self) -> Any:
+        _read(self, "t.tolist()")
+        return self._plain().tolist()
+
+    def __bool__(self) -> bool:
+        _read(self, "bool(t), as in `if t:`")
+        return bool(self._plain())
+
+    def __int__(self) -> int:
+        _read(self, "int(t)")
+        return int(self._plain())
+
+    def __index__(self) -> int:
+        _read(self, "using t as an index or a count")
+        return operator.index(self._plain())
+
+    def __float__(self) -> float:
+        _read(self, "float(t)")
+        return float(self._plain())
+
+    def __complex__(self) -> complex:
+        _read(self, "complex(t)")
+        return complex(self._plain())
+
+    def __format__(self, spec: str) -> str:
+        _read(self, "format(t), as in f'{t}'")
+        return format(self._plain(), spec) if self.ndim == 0 else str(self)
+
+    def __contains__(self, value: Any) -> bool:
+        return bool(np.any(self == value))
+
+    def __repr__(self) -> str:
+        body = np.array2string(self._plain(), separator=", ", prefix="Tensor(")
+        kind = "Parameter" if isinstance(self, Parameter) else "Tensor"
+        grad = ", requires_grad=True" if self.requires_grad and kind == "Tensor" else ""
+        return f"{kind}({body}, dtype={self.dtype}{grad})"
+
+    def __str__(self) -> str:
+        return str(self._plain())
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __len__(self) -> int:
+        return len(self._plain())
+
+    # ---- shape and indexing -------------------------------------------------------------------------------------
+
+    def __getitem__(self, item: Any) -> Any:
+        if self._node is None and MODE.get().recorder is None:
+            return self._wrap(self._plain()[_map(plain, item)])
+        if is_data_dependent(item):
+            _read(self, "indexing with a boolean array, whose result's size depends on values", "np.where(mask, t, 0)")
+        return index(self, item)
+
+    def __setitem__(self, item: Any, value: Any) -> None:
+        if not _listened([self, *_leaves(value)]):
+            self._plain()[_map(plain, item)] = plain(value)
+            touch(self._raw)
+        elif item is Ellipsis or item == ():
+            write(self, value)
+        else:
+            from_index = index(self, item)  # also checks the index
+            layout, arrays = ops.indexing.encode(item)
+            value = value if isinstance(value, Traced) else np.asarray(value, self.dtype)
+            np.broadcast_shapes(from_index.shape, np.shape(value))
+            write(self, bind(OPS["put"], self, value, *arrays, layout=layout))
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.ndim == 0:
+            raise TypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def T(self) -> Any:
+        return np.transpose(self)
+
+    @property
+    def mT(self) -> Any:
+        return np.swapaxes(self, -1, -2)
+
+    def reshape(self, *shape: Any, order: str = "C") -> Any:
+        return np.reshape(self, shape[0] if len(shape) == 1 else shape, order=order)
+
+    def transpose(self, *axes: Any) -> Any:
+        return np.transpose(self, (axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes) or None)
+
+    def ravel(self, order: str = "C") -> Any:
+        return np.reshape(self, -1, order=order)
+
+    def flatten(self, order: str = "C") -> Any:
+        return np.copy(np.reshape(self, -1, order=order))
+
+    def fill(self, value: Any) -> None:
+        self[...] = value
+
+    # ---- copies -------------------------------------------------------------------------------------------------
+
+    def __reduce__(self) -> Any:
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_raw", "_node")}
+        return _rebuild, (type(self), self._plain(), self.requires_grad and self.is_leaf(), state)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.__reduce__()
+
+    def __copy__(self) -> Any:
+        return _rebuild(type(self), self._plain().copy(), self.requires_grad, dict(self._extra()))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        state = copy.deepcopy(self._extra(), memo)
+        memo[id(self)] = result = _rebuild(type(self), self._plain().copy(), self.requires_grad, state)
+        return result
+
+    def _extra(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_raw", "_node")}
+
+
+class CpuTensor(Tensor, np.ndarray):
+    """A Tensor in the computer's own memory: a numpy.ndarray."""
+
+    _array = np.ndarray
+
+    def _plain(self) -> np.ndarray:
+        if self._raw is None:
+            self._raw = _view(self, np.ndarray)
+        return self._raw
+
+    def _wrap(self, array: Any) -> "CpuTensor":
+        if array.__class__ is not np.ndarray:
+            array = np.asarray(array)
+        tensor = _view(array, CpuTensor)
+        tensor._raw = array
+        return tensor
+
+
+class Parameter(Tensor):
+    """A Tensor that a model learns: it requires a gradient, keeps it, and knows whether it is being trained.
+
+    Args:
+        data: a floating array or nested sequences of floats; memory is shared with an ndarray.
+        is_training: whether the Function it belongs to is in training mode.
+        dtype: convert to this floating dtype first.
+    Raises:
+        ValueError: the data are not floating.
+    """
+
+    __slots__ = ()
+    is_training: bool
+
+    def __new__(cls, data: Any = None, *, is_training: bool = True, dtype: Any = None) -> Any:
+        self = _from_data(data, dtype, CpuParameter)
+        if self.dtype.kind not in "fc":
+            kind = {"i": "int", "u": "int", "b": "bool"}.get(self.dtype.kind, str(self.dtype))
+            raise GradientError(f"Parameter must have float type, found {kind}.")
+        self._node = leaf_node(self)
+        self.keep_grad, self.is_training = True, is_training
+        return self
+
+    def copy_to_device(self, device: Device) -> Any:
+        """This Parameter on `device`: itself if it is there, so that optimizers keep hold of it."""
+        check_device(device)
+        return self
+
+
+class CpuParameter(Parameter, CpuTensor):
+    """A Parameter in the computer's own memory."""
+
+
+def leaf_node(tensor: Any) -> Node:
+    node = Node(None, (), (), {}, tensor._plain())
+    node.tensor = weakref.ref(tensor)
+    return node
+
+
+def as_recorded(raw: Any, node: Node | None) -> Any:
+    """The Tensor that stands for `raw` in the graph: the leaf itself, or a new Tensor on the same memory and node."""
+    if not isinstance(raw, np.ndarray):
+        return raw
+    tensor = node.tensor() if node is not None and node.op is None and node.tensor is not None else None
+    if tensor is None:
+        tensor = _view(raw, CpuTensor)
+        tensor._raw, tensor._node = raw, node
+    return tensor
+
+
+def _from_data(data: Any, dtype: Any, cls: type) -> Any:
+    data = np.empty(0, np.float32) if data is None else data
+    array = np.asarray(plain(data), dtype=dtype)
+    tensor = _view(array, cls)
+    tensor._raw = _view(array, np.ndarray)
+    return tensor
+
+
+def _adopt(self: Any, src: Sequence[Any], creator_op: str | None, op_ctx: dict[str, Any]) -> None:
+    """Give `self` a place in the graph as the result of the op named `creator_op` on `src`."""
+    op = OPS.get(creator_op or "")
+    if op is None or not op.differentiable:
+        raise GradientError(f'Gradient propagation not supported for op "{creator_op}"')
+    parents = [x._node if isinstance(x, Traced) else None for x in src]
+    if is_grad_enabled() and any(parents):
+        self._node = Node(op, [plain(x) for x in src], parents, op_ctx, self._raw)
+
+
+def _rebuild(cls: type, array: Any, requires_grad: bool, state: dict[str, Any]) -> Any:
+    tensor = _view(np.asarray(array), cls)
+    tensor.__dict__.update(state)
+    if requires_grad:
+        tensor.requires_grad = True
+    return tensor
+
+
+# ---- arguments that hold Tensors -----------------------------------------------------------------------------------
+
+
+def _map(fn: Callable[[Any], Any], value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)([_map(fn, v) for v in value])
+    if isinstance(value, dict):
+        return {k: _map(fn, v) for k, v in value.items()}
+    return fn(value)
+
+
+def _tensors(value: Any, found: list[Any]) -> None:
+    if isinstance(value, Traced):
+        found.append(value)
+    elif isinstance(value, (list, tuple)):
+        for v in value:
+            _tensors(v, found)
+    elif isinstance(value, dict):
+        _tensors(list(value.values()), found)
+
+
+def _leaves(value: Any) -> list[Any]:
+    found: list[Any] = []
+    _tensors(value, found)
+    return found
+
+
+def _listened(tensors: list[Any]) -> bool:
+    """Whether anything wants to know of an operation on these Tensors: a gradient, or a capture."""
+    mode = MODE.get()
+    return mode.recorder is not None or (mode.grad and any(t._node is not None for t in tensors))
+
+
+def _read(tensor: Any, how: str, instead: str = "") -> None:
+    recorder = MODE.get().recorder
+    if recorder is not None:
+        recorder.read(how, instead)
+
+
+def _rewrap(like: Any, result: Any) -> Any:
+    """NumPy's result with its arrays as Tensors; what is not an array stays."""
+    if isinstance(result, np.ndarray) or (isinstance(result, np.generic) and result.dtype.kind in "fciub"):
+        return like._wrap(result)
+    if isinstance(result, tuple) and hasattr(result, "_fields"):
+        return type(result)(*(_rewrap(like, r) for r in result))
+    if isinstance(result, (tuple, list)):
+        return type(result)(_rewrap(like, r) for r in result)
+    return result
+
+
+# ---- calls that are not a plain table entry ------------------------------------------------------------------------
+
+
+def library_call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Run a function that has no entry in the table. Raises if a gradient would be lost."""
+    tensors = _leaves((args, kwargs))
+    name = getattr(func, "__name__", str(func))
+    if is_grad_enabled() and func not in CONSTANT and any(t._node is not None for t in tensors):
+        what = f"np.{name} has no gradient rule, so its result could not be differentiated"
+        raise UnrecordedError(explain(name, what, "call it under sadl.no_grad(), or add it (CONTRIBUTING.md, 'Adding an op')"))
+
+    def run(*raws: Any, constants: str = "") -> Any:
+        values = iter(raws)
+        fill = lambda x: next(values) if isinstance(x, Traced) else x  # noqa: E731
+        return func(*_map(fill, args), **_map(fill, kwargs))
+
+    result = _rewrap(tensors[0], run(*map(plain, tensors)))
+    recorder = MODE.get().recorder
+    if recorder is not None:
+        outs = (result,) if isinstance(result, Traced) else tuple(result) if isinstance(result, (tuple, list)) else ()
+        if not outs or not all(isinstance(o, Traced) for o in outs):
+            recorder.read(f"np.{name}, which returns Python values", "")
+        constants = repr(_map(lambda x: "." if isinstance(x, Traced) else x, [list(args), kwargs]))
+        recorder.record(Op(name, run, "call", outs=len(outs)), tuple(tensors), {"constants": constants}, outs)
+    return result
+
+
+def _ufunc(ufunc: np.ufunc, method: str, inputs: Any, kwargs: dict[str, Any]) -> Any:
+    """A ufunc with keyword arguments, or one of its methods."""
+    out = kwargs.pop("out", None)
+    out = out[0] if isinstance(out, tuple) and len(out) == 1 else out
+    if method == "at":
+        return _ufunc_at(ufunc, inputs)
+    if out is None and not _listened(_leaves((inputs, kwargs))):
+        return _rewrap(_leaves(inputs)[0], getattr(ufunc, method)(*_map(plain, inputs), **_map(plain, kwargs)))
+    if method == "__call__":
+        result = _ufunc_call(ufunc, inputs, out, **kwargs)
+    elif method == "outer":
+        left, right = inputs
+        result = ufunc(np.reshape(left, (*np.shape(left), *(1,) * np.ndim(right))), right, **kwargs)
+    else:
+        body = UFUNC_METHODS.get((ufunc, method))
+        if method == "reduce" and body is not None and kwargs.keys() <= _accepted(body):
+            axis = inputs[1] if len(inputs) > 1 else kwargs.pop("axis", 0)
+            result = body(inputs[0], axis=axis, **kwargs)
+        else:
+            result = library_call(getattr(ufunc, method), inputs, kwargs)
+    return result if out is None else _store(out, result)
+
+
+def _ufunc_call(ufunc: np.ufunc, inputs: Any, out: Any, where: Any = True, dtype: Any = None, **kwargs: Any) -> Any:
+    op = UFUNCS.get(ufunc)
+    if op is None:
+        return library_call(ufunc, inputs, kwargs)
+    if dtype is not None:
+        inputs = tuple(np.astype(x, dtype) if isinstance(x, Traced) else np.asarray(x, dtype) for x in inputs)
+    result = bind(op, *inputs)
+    if where is True:
+        return result
+    if out is None:
+        what = "where= without out= leaves the other elements undefined"
+        raise ValueError(explain(ufunc.__name__, what, "np.where(mask, result, other)"))
+    return np.where(where, result, out)
+
+
+def _ufunc_at(ufunc: np.ufunc, inputs: Any) -> None:
+    target, rest = inputs[0], inputs[1:]
+    if _listened(_leaves(inputs)):
+        what = "ufunc.at changes its argument in place and is not recorded"
+        raise UnrecordedError(explain(f"{ufunc.__name__}.at", what, "t[i] += v, or call it under sadl.no_grad()"))
+    ufunc.at(plain(target), *_map(plain, rest))
+    touch(plain(target))
+
+
+def _store(out: Any, result: Any) -> Any:
+    if isinstance(out, Traced):
+        return write(out, result)
+    if isinstance(result, Traced) and result._node is not None:
+        what = "out= is a plain array, which cannot carry the gradient of this result"
+        raise UnrecordedError(explain("out", what, "pass a Tensor as out=, or leave it away"))
+    np.copyto(out, plain(result), casting="same_kind")
+    return out
+
+
+def _accepted(body: Callable[..., Any]) -> set[str]:
+    code = body.__code__
+    return set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+
+
+# ---- in place ------------------------------------------------------------------------------------------------------
+
+
+def write(target: Any, value: Any) -> Any:
+    """`target[...] = value`: the memory is written, and where it matters the Tensor takes the value's place in the graph."""
+    if not np.can_cast(np.result_type(plain(value)), target.dtype, "same_kind"):
+        raise TypeError(f"[assign] cannot write {np.result_type(plain(value))} into {target.dtype} in place.")
+    if not _listened([target, *_leaves(value)]):
+        np.copyto(target._plain(), plain(value), casting="same_kind")
+        touch(target._raw)
+        return target
+    _check_writable(target)
+    new = bind(OPS["assign"], target, value)
+    recorder = MODE.get().recorder
+    if recorder is not None:
+        recorder.rebind(target, new)
+    np.copyto(target._plain(), new._raw)
+    touch(target._raw)
+    if MODE.get().grad and target._node is not new._node:
+        target._node = new._node
+        if new._node is not None:
+            new._node.tick = tick()
+    return target
+
+
+def _check_writable(target: Any) -> None:
+    """A leaf that requires a gradient may not change while gradients are recorded, nor may a view of one."""
+    node = target._node if is_grad_enabled() else None
+    while node is not None and node.op is not None and node.op.kind == "view":
+        node = node.parents[0]
+    if node is not None and node.op is None:
+        what = "a leaf that requires a gradient was changed in place while gradients are recorded"
+        raise GradientError(explain("in-place", what, "do it under sadl.no_grad(), or compute a new Tensor"))
+
+
+def _in_place(op: Op) -> Callable[[Any, Any], Any]:
+    def method(self: Any, other: Any) -> Any:
+        if _listened([self, *_leaves(other)]):
+            return write(self, bind(op, self, other))
+        op.fn(self._plain(), plain(other), out=self._raw)
+        touch(self._raw)
+        return self
+
+    return method
+
+
+# ---- operators and methods -----------------------------------------------------------------------------------------
+
+_SIMPLE = (Traced, np.ndarray, float, int, np.generic)
+
+
+def _binary(op: Op) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+    ufunc = op.fn
+
+    def forward(self: Any, other: Any) -> Any:
+        return bind(op, self, other) if isinstance(other, _SIMPLE) else ufunc(self, other)
+
+    def reflected(self: Any, other: Any) -> Any:
+        return bind(op, other, self) if isinstance(other, _SIMPLE) else ufunc(other, self)
+
+    return forward, reflected
+
+
+_ARITHMETIC = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "truediv": np.divide,
+    "floordiv": np.floor_divide,
+    "mod": np.remainder,
+    "pow": np.power,
+    "matmul": np.matmul,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
+}
+_COMPARISONS = {
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+}
+_UNARY = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}
+
+for _name, _fn in _ARITHMETIC.items():
+    _forward, _reflected = _binary(UFUNCS[_fn])
+    setattr(Tensor, f"__{_name}__", _forward)
+    setattr(Tensor, f"__r{_name}__", _reflected)
+    setattr(Tensor, f"__i{_name}__", _in_place(UFUNCS[_fn]))
+for _name, _fn in _COMPARISONS.items():
+    setattr(Tensor, f"__{_name}__", _binary(UFUNCS[_fn])[0])
+for _name, _fn in _UNARY.items():
+    setattr(Tensor, f"__{_name}__", lambda self, _op=UFUNCS[_fn]: bind(_op, self))
+for _name, _body in METHODS.items():
+    setattr(Tensor, _name, _body)
+
+
+def _by_function(name: str) -> Callable[..., Any]:
+    """An ndarray method that is np.<name> on the array."""
+    fn = getattr(np, name)
+    return lambda self, *args, **kwargs: fn(self, *args, **kwargs)
+
+
+def _on_memory(name: str, changes: bool) -> Callable[..., Any]:
+    """An ndarray method that reads or changes raw memory: allowed only where no gradient could be lost."""
+    method = getattr(np.ndarray, name)
+
+    def on_memory(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _read(self, f"t.{name}()")
+        if changes and _listened([self]):
+            what = f"t.{name}() works on the memory itself and is not recorded"
+            raise UnrecordedError(explain(name, what, f"call it under sadl.no_grad(), or use np.{name}"))
+        result = method(self._plain(), *args, **kwargs)
+        touch(self._raw) if changes else None
+        return result
+
+    return on_memory
+
+
+for _name in (
+    "argpartition argsort choose compress conj conjugate cumprod cumsum diagonal nonzero prod repeat searchsorted trace"
+).split():
+    setattr(Tensor, _name, _by_function(_name))
+for _name in "sort partition put resize setfield byteswap getfield view".split():
+    setattr(Tensor, _name, _on_memory(_name, changes=True))
+for _name in "tobytes tofile dump dumps".split():
+    setattr(Tensor, _name, _on_memory(_name, changes=False))
+for _name in ("real", "imag"):
+    setattr(Tensor, _name, property(_by_function(_name)))
+
+
+# ---- creation ------------------------------------------------------------------------------------------------------
+
+
+def tensor(
+    data: Any, *, dtype: Any = None, device: Device = "cpu", requires_grad: bool = False, keep_grad: bool = False
+) -> Any:
+    """A new Tensor with a copy of `data` on `device`; see `Tensor` for the arguments and errors."""
+    check_device(device)
+    copied = np.array(plain(data), dtype=dtype)
+    return Tensor(copied, requires_grad=requires_grad, keep_grad=keep_grad)
+
+
+def zeros(shape: Any, *, dtype: Any = None, device: Device = "cpu", requires_grad: bool = False) -> Any:
+    """A Tensor of zeros, float32 unless `dtype` says otherwise."""
+    return tensor(np.zeros(shape, dtype or np.float32), device=device, requires_grad=requires_grad)
+
+
+def ones(shape: Any, *, dtype: Any = None, device: Device = "cpu", requires_grad: bool = False) -> Any:
+    """A Tensor of ones, float32 unless `dtype` says otherwise."""
+    return tensor(np.ones(shape, dtype or np.float32), device=device, requires_grad=requires_grad)
+
+
+def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Device = "cpu", requires_grad: bool = False) -> Any:
+    """The (n, m) identity matrix, float32 unless `dtype` says otherwise."""
+    return tensor(np.eye(n, m, dtype=dtype or np.float32), device=device, requires_grad=requires_grad)
+
+
+def zeros_like(other: Any, *, dtype: Any = None, requires_grad: bool = False) -> Any:
+    """A Tensor of zeros with the shape and dtype of `other`."""
+    return Tensor(np.zeros(np.shape(other), dtype or np.result_type(plain(other))), requires_grad=requires_grad)
+
+
+def ones_like(other: Any, *, dtype: Any = None, requires_grad: bool = False) -> Any:
+    """A Tensor of ones with the shape and dtype of `other`."""
+    return Tensor(np.ones(np.shape(other), dtype or np.result_type(plain(other))), requires_grad=requires_grad)
+
+
+def copy_to_device(tensor: Any, device: Device) -> Any:
+    """`tensor` on `device`: itself if it is there."""
+    return tensor.copy_to_device(device)

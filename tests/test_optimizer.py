@@ -1,0 +1,499 @@
+"""Tests of `sadl.optimizer`: the numbers of the rules, what is accepted, state, and that nothing is half done.
+
+Takes the rules written out again with Python floats, one number at a time, as the reference.
+"""
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+import sadl
+from sadl import SGD, Adam, Linear, Mlp, Optimizer, Parameter, ReLU
+from sadl.optimizer import toposort
+from sadl.tape import MODE, Mode
+
+ALL = [
+    (SGD, {}),
+    (SGD, {"momentum": 0.9}),
+    (SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+    (Adam, {}),
+    (Adam, {"betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
+]
+IDS = [f"{cls.__name__}{sorted(options)}" for cls, options in ALL]
+each = pytest.mark.parametrize("cls, options", ALL, ids=IDS)
+
+
+def model(seed=0, dtype=np.float32):
+    rng = np.random.default_rng(seed)
+    return Mlp([Linear(dim_in=3, dim_out=4, dtype=dtype, rng=rng), ReLU(), Linear(dim_in=4, dim_out=2, dtype=dtype, rng=rng)])
+
+
+X = np.random.default_rng(1).standard_normal((8, 3)).astype(np.float32)
+T = np.arange(8) % 2
+
+
+def train(function, optimizer, steps):
+    losses = []
+    for _ in range(steps):
+        loss = sadl.functional.cross_entropy(function(X), T)
+        optimizer.zero_grad()
+        optimizer.backward(loss)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def with_grad(value, grad, dtype=np.float64):
+    p = Parameter(np.array(value, dtype))
+    p.grad = np.array(grad, dtype)
+    return p
+
+
+def same_state(a, b):
+    a, b = a.get_state(), b.get_state()
+    return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
+
+
+# ---- the numbers -----------------------------------------------------------------------------------------------
+
+
+def reference_sgd(p, grads, lr, momentum=0.0, nesterov=False, weight_decay=0.0):
+    buffer = None  # as torch.optim.SGD documents it
+    for g in grads:
+        g = g + weight_decay * p
+        if momentum:
+            buffer = g if buffer is None else momentum * buffer + g
+            g = g + momentum * buffer if nesterov else buffer
+        p = p - lr * g
+    return p
+
+
+def reference_adam(p, grads, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    m = v = 0.0  # as torch.optim.Adam documents it
+    for t, g in enumerate(grads, 1):
+        g = g + weight_decay * p
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g * g
+        p = p - lr * (m / (1 - betas[0] ** t)) / (math.sqrt(v / (1 - betas[1] ** t)) + eps)
+    return p
+
+
+@each
+def test_numbers(cls, options):
+    grads = [0.5, -2.0, 0.0, 1e-3, 3.0, 0.25]
+    reference = {SGD: reference_sgd, Adam: reference_adam}[cls]
+    p = with_grad([1.0, -0.5], [0, 0])
+    optimizer = cls([p], lr=0.1, **options)
+    for g in grads:
+        p.grad = np.array([g, -g])
+        optimizer.step()
+    expected = [reference(1.0, grads, 0.1, **options), reference(-0.5, [-g for g in grads], 0.1, **options)]
+    assert np.allclose(p, expected, rtol=1e-13)
+
+
+@each
+def test_training_reduces_the_loss(cls, options):
+    f = model()
+    losses = train(f, cls(f, lr=0.05, **options), 100)
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@each
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_dtypes_stay(cls, options, dtype):
+    p = with_grad([1.0, 2.0], [0.5, 0.5], dtype)
+    optimizer = cls([p], **options)
+    optimizer.step()
+    assert p.dtype == dtype and all(t.dtype == (dtype if t.ndim else np.float64) for t in optimizer.state)
+
+
+@each
+def test_parameters_of_different_dtypes_and_shapes(cls, options):
+    values = [(np.float32, ()), (np.float64, (2, 3)), (np.float32, (0,)), (np.float64, ())]
+    params = [with_grad(np.ones(shape), np.ones(shape), dtype) for dtype, shape in values]
+    cls(params, lr=0.1, **options).step()
+    assert [(p.dtype, p.shape) for p in params] == values
+    assert np.allclose(params[0], params[1][0, 0]) and params[1][0, 0] < 1
+
+
+@each
+def test_updates_are_in_place_and_unrecorded(cls, options):
+    p = with_grad([1.0, 2.0], [0.5, 0.5])
+    memory = p._plain()
+    cls([p], **options).step()
+    assert p._plain() is memory and memory[0] < 1 and p.is_leaf() and p.requires_grad
+    loss = np.sum(p * p)
+    cls([p], **options).step()
+    with pytest.raises(RuntimeError, match="changed in place"):
+        loss.backward()
+
+
+def test_a_gradient_of_another_dtype_does_not_change_the_parameters():
+    p = with_grad([1.0], [0.0], np.float32)
+    p.grad = np.array([0.5])
+    optimizer = Adam([p])
+    optimizer.step()
+    assert {t.dtype for t in optimizer.state if t.ndim} == {np.dtype(np.float32)}
+
+
+def test_gradients_that_are_tensors():
+    p = Parameter([2.0])
+    np.sum(p**3).backward(create_graph=True)
+    SGD([p], lr=0.1).step()
+    assert np.allclose(p, 2 - 0.1 * 12) and p.is_leaf()
+
+
+# ---- what is accepted ------------------------------------------------------------------------------------------
+
+
+def test_forms_of_params():
+    f = model()
+    named = f.get_parameters()
+    for params in (f, named, dict(named), list(f.parameters), f.parameters, (p for p in f.parameters), iter(f.parameters)):
+        assert [id(p) for p in SGD(params).params] == [id(p) for p in f.parameters]
+    assert list(Adam(f).get_state())[2] == "_state{params}{layers[0].W}{m}"
+    assert list(Adam({"w": f.layers[0].W}).get_state())[2] == "_state{params}{w}{m}"
+    assert list(Adam(list(f.parameters)).get_state())[2] == "_state{params}{0}{m}"
+
+
+def test_a_parameter_given_twice_is_stepped_once():
+    a, b = with_grad([1.0], [1.0]), with_grad([1.0], [1.0])
+    optimizer = SGD([a, b, a], lr=0.5)
+    optimizer.step()
+    assert len(optimizer.params) == 2 and a == 0.5 and b == 0.5
+
+
+def test_refused_params():
+    with pytest.raises(ValueError, match="Must pass at least one parameter to optimize"):
+        SGD([])
+    with pytest.raises(ValueError, match="Must pass at least one parameter to optimize"):
+        SGD(ReLU())
+    for wrong in ([sadl.tensor([1.0])], {"w": np.ones(1)}, Parameter([1.0])):
+        with pytest.raises(TypeError, match="All parameters passed to the optimizer must be of type Parameter"):
+            SGD(wrong)
+    p = Parameter([1.0])
+    p.keep_grad = False
+    with pytest.raises(ValueError, match="must keep their gradient.*0"):
+        SGD([p])
+    with pytest.raises(ValueError, match="same path"):
+        SGD({1: Parameter([1.0]), "1": Parameter([1.0])})
+
+
+def test_the_base_is_abstract():
+    with pytest.raises(TypeError):
+        Optimizer([Parameter([1.0])])
+
+
+@pytest.mark.parametrize(
+    "cls, options",
+    [
+        (SGD, {"momentum": -0.1}),
+        (SGD, {"nesterov": True}),
+        (SGD, {"weight_decay": -1}),
+        (Adam, {"betas": (1.0, 0.9)}),
+        (Adam, {"betas": (0.9, -0.1)}),
+        (Adam, {"eps": -1e-8}),
+        (Adam, {"weight_decay": float("nan")}),
+    ],
+)
+def test_refused_options(cls, options):
+    with pytest.raises(ValueError, match=f"{cls.__name__}.*out of range: {list(options)[0]}"):
+        cls([Parameter([1.0])], **options)
+
+
+def test_what_is_fixed_cannot_be_set():
+    optimizer = SGD([Parameter([1.0])], momentum=0.9)
+    assert (optimizer.momentum, optimizer.nesterov, optimizer.weight_decay) == (0.9, False, 0.0)
+    assert Adam([Parameter([1.0])]).betas == (0.9, 0.999)
+    with pytest.raises(AttributeError):
+        optimizer.momentum = 0.5
+
+
+# ---- the learning rate -----------------------------------------------------------------------------------------
+
+
+def test_lr_is_a_tensor_that_is_written_in_place():
+    p = with_grad([1.0], [1.0])
+    optimizer = SGD([p], lr=0.5)
+    lr = optimizer.lr
+    assert isinstance(lr, sadl.Tensor) and lr.shape == () and lr.dtype == np.float64 and float(lr) == 0.5
+    optimizer.lr = 0.25
+    assert optimizer.lr is lr and float(lr) == 0.25
+    optimizer.lr *= 2
+    assert optimizer.lr is lr and float(lr) == 0.5
+    optimizer.lr = np.float32(0.125)
+    optimizer.step()
+    assert p == 0.875 and float(optimizer.get_state()["lr"]) == 0.125
+    optimizer.lr = 0
+    optimizer.step()
+    assert p == 0.875
+
+
+@pytest.mark.parametrize("bad", [-1e-9, float("nan"), float("inf"), "0.1", None, 1j, True, [0.1, 0.2]])
+def test_refused_learning_rates(bad):
+    with pytest.raises(ValueError, match="lr"):
+        SGD([Parameter([1.0])], lr=bad)
+    optimizer = SGD([Parameter([1.0])])
+    with pytest.raises(ValueError, match="lr"):
+        optimizer.lr = bad
+    assert float(optimizer.lr) == 1e-3
+
+
+# ---- step: all or nothing --------------------------------------------------------------------------------------
+
+
+@each
+def test_a_missing_gradient_leaves_everything_as_it_was(cls, options):
+    f = model()
+    optimizer = cls(f, **options)
+    train(f, optimizer, 2)
+    f.layers[2].b.grad = None
+    parameters, state = f.get_state(), optimizer.get_state()
+    with pytest.raises(ValueError, match=r"Gradient of parameter must not be None in step function.*layers\[2\]\.b"):
+        optimizer.step()
+    assert all(np.array_equal(parameters[k], p) for k, p in f.get_parameters().items())
+    assert all(np.array_equal(state[k], t) for k, t in optimizer.get_state().items())
+
+
+@each
+def test_frozen_parameters_are_skipped(cls, options):
+    f = model()
+    f.layers[0].requires_grad = False
+    before = f.get_state()
+    train(f, cls(f, **options), 3)
+    changed = [not np.array_equal(before[k], p) for k, p in f.get_parameters().items()]
+    assert changed == [False, False, True, True]
+
+
+def test_zero_grad():
+    f, extra = model(), sadl.tensor([1.0], requires_grad=True)
+    extra.grad = np.ones(1)
+    optimizer = SGD(f)
+    optimizer.backward(np.sum(f(X)))
+    optimizer.zero_grad([extra])
+    assert extra.grad is None and all(p.grad is None for p in f.parameters)
+
+
+# ---- backward --------------------------------------------------------------------------------------------------
+
+
+def test_backward_accumulates_into_what_keeps_its_gradient():
+    p = Parameter([2.0])
+    t = sadl.tensor([3.0], requires_grad=True)
+    kept = sadl.tensor([3.0], requires_grad=True, keep_grad=True)
+    optimizer = SGD([p])
+    for _ in range(2):
+        hidden = p * t * kept
+        hidden.keep_grad = True
+        optimizer.backward(np.sum(hidden))
+    assert p.grad == 18 and kept.grad == 12 and hidden.grad == 1
+    assert t.grad is None
+
+
+def test_loss_of_shape_one():
+    p = Parameter([2.0])
+    SGD([p]).backward(p * 3)
+    assert p.grad == 3
+
+
+def test_backward_refuses():
+    p = Parameter([1.0, 2.0])
+    optimizer = SGD([p])
+    for bad in (1.0, np.float64(1), p * 2, None):
+        with pytest.raises(ValueError, match="must be a Tensor of size 1"):
+            optimizer.backward(bad)
+    loss = np.sum(p)
+    loss.keep_grad = True
+    with pytest.raises(ValueError, match="keep_grad"):
+        optimizer.backward(loss)
+    with pytest.raises(ValueError, match="does not depend on"):
+        optimizer.backward(sadl.tensor(1.0))
+    loss = np.sum(p * p)
+    optimizer.backward(loss)
+    with pytest.raises(ValueError, match="earlier backward"):
+        optimizer.backward(loss)
+
+
+# ---- state -----------------------------------------------------------------------------------------------------
+
+
+@each
+def test_loading_a_state_into_a_fresh_optimizer_continues_identically(cls, options):
+    f = model()
+    optimizer = cls(f, lr=0.03, **options)
+    train(f, optimizer, 5)
+    g = model(seed=5)
+    g.load_state(f.get_state())
+    fresh = cls(g, lr=0.5, **options)
+    fresh.load_state(state=optimizer.get_state())
+    assert same_state(optimizer, fresh)
+    assert train(f, optimizer, 5) == train(g, fresh, 5)
+    assert all(np.array_equal(a, b) for a, b in zip(f.parameters, g.parameters, strict=True))
+
+
+def test_state_on_disk(tmp_path):
+    f = model()
+    optimizer = Adam(f)
+    train(f, optimizer, 3)
+    sadl.save(optimizer.get_state(), tmp_path / "state.sadl")
+    fresh = Adam(model())
+    fresh.load_state(sadl.load(tmp_path / "state.sadl"))
+    assert same_state(optimizer, fresh) and float(fresh.t) == 3
+
+
+def test_get_state_copies_and_state_does_not():
+    optimizer = Adam([with_grad([1.0], [1.0])])
+    copies = optimizer.get_state()
+    optimizer.step()
+    assert copies["t"] == 0 and optimizer.get_state()["t"] == 1
+    assert next(iter(optimizer.state)) is optimizer.lr
+    assert list(copies) == ["lr", "t", "_state{params}{0}{m}", "_state{params}{0}{v}"]
+
+
+def test_momentum_alone_makes_state():
+    assert list(SGD([Parameter([1.0])]).get_state()) == ["lr"]
+    assert list(SGD([Parameter([1.0])], momentum=0.1).get_state()) == ["lr", "_state{params}{0}{m}"]
+
+
+def test_load_state_is_all_or_nothing():
+    optimizer = Adam([with_grad([1.0], [1.0])])
+    optimizer.step()
+    before = optimizer.get_state()
+    state = optimizer.get_state()
+    state["lr"] = sadl.tensor(7.0)
+    state["_state{params}{0}{v}"] = np.ones(2)
+    state["x"] = state.pop("t")
+    with pytest.raises(KeyError, match=r'State data not found for "t".*Unexpected.*"x".*Shape mismatch') as error:
+        optimizer.load_state(state=state)
+    assert isinstance(error.value, ValueError)
+    assert all(np.array_equal(before[k], t) for k, t in optimizer.get_state().items())
+
+
+def test_partial_state():
+    optimizer = Adam([with_grad([1.0], [1.0])])
+    optimizer.load_state(state={"lr": np.array(0.5)}, partial=True)
+    assert float(optimizer.lr) == 0.5 and float(optimizer.t) == 0
+
+
+def test_device():
+    optimizer = Adam(model())
+    m = list(optimizer.state)[2]
+    assert optimizer.device == ("cpu",) and optimizer.copy_to_device("cpu") is optimizer
+    assert list(optimizer.state)[2] is m
+    with pytest.raises(ValueError, match="GPU 1"):
+        optimizer.copy_to_device(1)
+    with pytest.raises(ValueError, match="GPU 1"):
+        optimizer.get_state(1)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copied_together_with_its_model(again):
+    f = model()
+    optimizer = Adam(f, lr=0.05)
+    train(f, optimizer, 2)
+    g, copied = again((f, optimizer))
+    assert [id(p) for p in copied.params] == [id(p) for p in g.parameters]
+    assert train(f, optimizer, 3) == train(g, copied, 3)
+
+
+# ---- optimizers of one's own -----------------------------------------------------------------------------------
+
+
+def test_a_subclass_with_only_a_step():
+    class Sign(Optimizer):
+        def __init__(self, params, lr=1e-3):
+            super().__init__(params, lr)
+            self.count = sadl.tensor(0.0)
+
+        @sadl.no_grad_fn
+        def step(self):
+            for p in self.params:
+                p -= self.lr * np.sign(p.grad)
+            self.count += 1
+
+    p = with_grad([1.0, 1.0], [5.0, -5.0], np.float32)
+    optimizer = Sign([p], lr=0.5)
+    optimizer.step()
+    assert np.array_equal(p, [0.5, 1.5]) and p.dtype == np.float32
+    assert list(optimizer.get_state()) == ["lr", "count"]
+
+
+# ---- under capture ---------------------------------------------------------------------------------------------
+
+
+class Listener:
+    """Records what is seen, and fails where a program could not be built."""
+
+    def __init__(self):
+        self.ops, self.rebound = [], []
+
+    def record(self, op, inputs, params, outs):
+        self.ops.append(op.name)
+
+    def rebind(self, target, value):
+        self.rebound.append(target)
+
+    def read(self, how, instead):
+        raise AssertionError(f"read a value: {how}")
+
+    def read_grad(self, tensor):
+        return sadl.tensor(tensor._grad)
+
+    def write_grad(self, tensor):
+        pass
+
+    def guard(self, check, value):
+        pass
+
+
+@each
+def test_a_captured_step_reads_no_value_and_writes_all_state(cls, options):
+    p, eager = with_grad([1.0, 2.0], [0.5, 0.5]), with_grad([1.0, 2.0], [0.5, 0.5])
+    optimizer, other = cls([p], **options), cls([eager], **options)
+    listener, before = Listener(), MODE.get()
+    MODE.set(Mode(True, listener))
+    try:
+        optimizer.lr = sadl.tensor(0.5)
+        optimizer.step()
+    finally:
+        MODE.set(before)
+    other.lr = 0.5
+    other.step()
+    written = {id(t) for t in listener.rebound}
+    assert written == {id(t) for t in (p, *optimizer.state)}
+    assert np.array_equal(p, eager) and same_state(optimizer, other)
+
+
+# ---- toposort --------------------------------------------------------------------------------------------------
+
+
+def test_toposort():
+    a, b = (sadl.tensor([v], requires_grad=True) for v in (1.0, 2.0))
+    c = a * b
+    d = c + a
+    order = toposort(d)
+    assert order[-1] is d and any(t is a for t in order) and any(t is b for t in order) and len(order) == 4
+    position = {id(t._node): i for i, t in enumerate(order)}
+    for t in order:
+        assert all(position[id(s._node)] < position[id(t._node)] for s in t.src)
+    plain = sadl.tensor([1.0])
+    assert toposort(plain) == [plain]
+
+
+def test_toposort_of_a_deep_graph():
+    x = t = sadl.tensor(1.0, requires_grad=True)
+    for _ in range(5000):
+        t = t + 1
+    assert len(toposort(t)) == 5001 and toposort(t)[0] is x
+
+
+def test_toposort_of_a_cycle():
+    a = sadl.tensor([1.0], requires_grad=True)
+    b = a + 1
+    c = b + 1
+    b._node.parents = [c._node, None]  # nothing that is public can do this
+    with pytest.raises(ValueError, match="only DAG allowed"):
+        toposort(c)
