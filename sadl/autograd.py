@@ -4,18 +4,15 @@ Takes recorded Tensors and functions of arrays; calls the rules of the table and
 A rule runs on plain arrays; on Tensors when its own result is to be differentiated or captured.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from sadl.errors import GradientError, RuleError, ShapeError, StaleValueError, explain
-from sadl.op import Op
-from sadl.tape import ITEM, MODE, Node, Traced, enable_grad, no_grad, plain, require_float, written_at
+from sadl.tape import ALIAS, ITEM, MODE, Node, Traced, any_written, enable_grad, no_grad, plain, require_float, written_at
 from sadl.tensor import CpuTensor, Tensor, as_recorded, leaf_node
 from sadl.tree import flatten, unflatten
-
-ALIAS = Op("alias", lambda x: x, "view", (lambda g, y, x: g,))  # the same value under a node of its own
 
 
 # ---- the sweep -----------------------------------------------------------------------------------------------------
@@ -71,30 +68,37 @@ def _add(a: Any, b: Any) -> Any:
     return a + b
 
 
-def _pull(node: Node, g: Any, needed: set[Node] | None, recorded: bool) -> Iterator[tuple[Node, Any]]:
+def _pull(node: Node, g: Any, needed: set[Node] | None, recorded: bool) -> list[tuple[Node, Any]]:
     """What `node` passes on to each of its parents, given its own cotangent `g`."""
-    op = node.op
-    if node.inputs is None:
+    op, inputs, out = node.op, node.inputs, node.out
+    if inputs is None:
         what = "the graph of this value was freed by an earlier backward"
         raise GradientError(explain("backward", what, "backward(retain_graph=True) the first time"))
     if op is ITEM:
         (parent,) = node.parents
-        yield parent, [g if i == node.params["index"] else None for i in range(len(parent.out))]
-        return
-    inputs, out = _values(node, recorded)
+        return [(parent, [g if i == node.params["index"] else None for i in range(len(parent.out))])]
+    if recorded or any_written():
+        inputs, out = _values(node, recorded)
     if op.pullback is not None:
-        shares: Any = op.pullback(g, out, *inputs, **node.params)
-    else:
-        shares = (None if p is None or r is None else r for r, p in zip(op.vjp, node.parents, strict=True))
-    for i, (share, parent) in enumerate(zip(shares, node.parents, strict=True)):
-        if parent is None or share is None or (needed is not None and parent not in needed):
+        return _pull_all(node, op.pullback(g, out, *inputs, **node.params), needed)
+    shares = []
+    for rule, parent, raw in zip(op.vjp, node.parents, node.inputs, strict=False):
+        if parent is None or rule is None or (needed is not None and parent not in needed):
             continue
-        if op.pullback is None:
-            share = share(g, out, *inputs, **node.params)
-        raw = node.inputs[i]
+        share = rule(g, out, *inputs, **node.params)
         if share.shape != raw.shape or share.dtype != raw.dtype:
             share = _fit(share, raw, node)
-        yield parent, share
+        shares.append((parent, share))
+    return shares
+
+
+def _pull_all(node: Node, shares: Any, needed: set[Node] | None) -> list[tuple[Node, Any]]:
+    """The same for an operation that gives all its cotangents at once."""
+    return [
+        (parent, share if (share.shape, share.dtype) == (raw.shape, raw.dtype) else _fit(share, raw, node))
+        for share, parent, raw in zip(shares, node.parents, node.inputs, strict=True)
+        if parent is not None and share is not None and (needed is None or parent in needed)
+    ]
 
 
 def _fit(share: Any, raw: Any, node: Node) -> Any:
@@ -374,7 +378,7 @@ def check_grads(
 
 
 def _check_order(
-    f: Callable[..., Any], xs: list[Any], order: int, rtol: float | None, rng: np.random.Generator, of: str
+    f: Callable[..., Any], xs: list[Any], order: int, rtol: float | None, rng: 'np.random.Generator', of: str
 ) -> None:
     out, pullback = vjp(f, *xs)
     cts = [_like(rng, o) for o in flatten(out)[0]]
@@ -389,7 +393,7 @@ def _check_order(
         _check_order(second, [*xs, *cts], order - 1, rtol, rng, of + " of the gradient")
 
 
-def _compare(f: Any, xs: Any, cts: Any, grads: Any, rtol: float | None, rng: np.random.Generator, of: str) -> None:
+def _compare(f: Any, xs: Any, cts: Any, grads: Any, rtol: float | None, rng: 'np.random.Generator', of: str) -> None:
     coarse = any(x.dtype.itemsize < 8 for x in xs)
     eps, rtol = (1e-2, rtol or 2e-2) if coarse else (1e-6, rtol or 2e-5)
     directions = [_like(rng, x) for x in xs]
@@ -406,7 +410,7 @@ def _dot(a: Any, b: Any) -> float:
     return float(np.sum(np.asarray(plain(a)) * np.asarray(plain(b))))
 
 
-def _like(rng: np.random.Generator, x: Any) -> np.ndarray:
+def _like(rng: 'np.random.Generator', x: Any) -> np.ndarray:
     return np.asarray(rng.standard_normal(np.shape(x)), dtype=x.dtype)
 
 

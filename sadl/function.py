@@ -4,7 +4,7 @@ Takes plain attributes, lists and dicts, with no registration; gives each Tensor
 What a layer computes is left to its `__call__`, its file format to `disk`, its updates to `optimizer`.
 """
 
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, ValuesView
 from typing import Any, NamedTuple, TypeVar
@@ -15,6 +15,7 @@ from sadl.backend import Device
 from sadl.errors import explain
 from sadl.tape import MODE, no_grad, owner, plain, tick
 from sadl.tensor import CpuTensor, Parameter, Tensor
+from sadl.utils import copy_array
 
 Self = TypeVar("Self", bound="Function")
 
@@ -35,40 +36,25 @@ class Buffer(Tensor):
         return np.ndarray.view(np.asarray(plain(data), dtype), CpuBuffer)
 
 
-class CpuBuffer(Buffer, CpuTensor):
+class CpuBuffer(Buffer, CpuTensor):  # type: ignore[misc]
     """A Buffer in the computer's own memory."""
 
 
 # ---- when the structure changed ------------------------------------------------------------------------------------
 
-_epoch = 0
+_epoch = [0]
 
 
 def structure_epoch() -> int:
-    """A number that changes whenever some Function may have got other parts, or a Parameter was frozen or unfrozen.
+    """A number that changes when a Function gets other parts after its `__init__`.
 
     Parts put into a list or dict that a Function holds already are not noticed.
     """
-    return _epoch
+    return _epoch[0]
 
 
 def _new_epoch() -> None:
-    global _epoch
-    _epoch = tick()  # never a value it had before, whatever other threads do
-
-
-def _set_requires_grad(self: Any, wanted: bool) -> None:
-    changed = self.requires_grad != bool(wanted)
-    Tensor.requires_grad.fset(self, wanted)  # type: ignore[attr-defined]
-    if changed:
-        _new_epoch()
-
-
-Parameter.requires_grad = property(  # type: ignore[assignment]
-    Tensor.requires_grad.fget,  # type: ignore[attr-defined]
-    _set_requires_grad,
-    doc="Whether this Parameter is learned; switch it off to freeze it.",
-)
+    _epoch[0] = tick()  # never a value it had before, whatever other threads do
 
 
 # ---- walking through what a Function holds -------------------------------------------------------------------------
@@ -108,6 +94,8 @@ def _held(path: str, holder: Any) -> Iterator[_Place]:
 
 def _walk(place: _Place, seen: set[int]) -> Iterator[_Place]:
     """Every place of a Parameter, Buffer or Function; containers are entered once, so that cycles end."""
+    inner = getattr(place.value, "__wrapped__", None)  # a compiled Function has the parts of the Function
+    place = place._replace(value=inner) if isinstance(inner, Function) else place
     value = place.value
     if isinstance(value, (Parameter, Buffer, Function)):
         yield place
@@ -149,7 +137,7 @@ class StateKeyError(KeyError, ValueError):
 def snapshot(tensors: Mapping[str, Any], to_device: Device | None = None) -> OrderedDict[str, Any]:
     """Plain Tensors with copies of `tensors`, on their own devices or on `to_device`."""
     with no_grad():
-        copies = OrderedDict((path, np.copy(t)) for path, t in tensors.items())
+        copies: OrderedDict[str, Any] = OrderedDict((path, np.copy(t)) for path, t in tensors.items())
     return copies if to_device is None else OrderedDict((k, t.copy_to_device(to_device)) for k, t in copies.items())
 
 
@@ -206,7 +194,7 @@ def _copy_all(pairs: list[tuple[Any, Any]]) -> None:
 
 def _staged(target: Any, value: Any, written: set[int]) -> Any:
     if device_of(value) != device_of(target):
-        value = Tensor(value).copy_to_device(device_of(target))
+        value = copy_array(value, device_of(target))
     if value.dtype != target.dtype or id(owner(plain(value))) in written:  # the latter would change under our hands
         return value.astype(target.dtype)
     return value
@@ -215,7 +203,16 @@ def _staged(target: Any, value: Any, written: set[int]) -> Any:
 # ---- the base of layers --------------------------------------------------------------------------------------------
 
 
-class Function(ABC):
+class _FunctionType(ABCMeta):
+    """Notes when a Function is complete: what its own `__init__` sets is no change of structure."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        function = super().__call__(*args, **kwargs)
+        vars(function)["_complete"] = True
+        return function
+
+
+class Function(metaclass=_FunctionType):
     """Something with parameters that can be called: a layer, a model.
 
     Parameters, Buffers and other Functions are found in its attributes and in lists and dicts (and, inside these
@@ -224,6 +221,7 @@ class Function(ABC):
     """
 
     _is_training = True
+    _complete = False
 
     @abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -232,7 +230,7 @@ class Function(ABC):
     def __setattr__(self, name: str, value: Any) -> None:
         old = vars(self).get(name)
         object.__setattr__(self, name, value)
-        if old is not value and (_holds_parts(old) or _holds_parts(value)):
+        if self._complete and old is not value and (_holds_parts(old) or _holds_parts(value)):
             _new_epoch()
 
     def __delattr__(self, name: str) -> None:
@@ -365,7 +363,7 @@ def _set_mode(function: Self, training: bool) -> Self:
         if isinstance(place.value, Function):
             place.value._is_training = training
         elif isinstance(place.value, Parameter):
-            place.value.is_training = training
+            place.value.is_training = training  # type: ignore[misc]
     return function
 
 

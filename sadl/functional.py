@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from sadl.errors import ShapeError, explain
-from sadl.tape import no_grad
+from sadl.tape import no_grad, plain
+
+
+def _shape(x: Any) -> tuple[int, ...]:
+    return np.shape(plain(x))  # np.shape of a Tensor goes a longer way
+
 
 # ---- activations ---------------------------------------------------------------------------------------------------
 
@@ -99,8 +104,9 @@ def one_hot(indices: Any, num_classes: int, dtype: Any = np.float32) -> Any:
         TypeError: `indices` are not integers.
     """
     classes = np.arange(num_classes)
-    rows = np.broadcast_to(classes, (*np.shape(indices), num_classes))  # costs no memory
-    return (_pick("one_hot", rows, _indices("one_hot", indices)) == classes).astype(dtype)
+    rows = np.broadcast_to(classes, (*_shape(indices), num_classes))  # costs no memory
+    checked = _pick("one_hot", rows, _indices("one_hot", indices))
+    return (np.reshape(checked, (*_shape(indices), 1)) == classes).astype(dtype)
 
 
 def _indices(op: str, targets: Any) -> Any:
@@ -112,14 +118,15 @@ def _indices(op: str, targets: Any) -> Any:
 
 
 def _pick(op: str, x: Any, indices: Any) -> Any:
-    """The element of each row of `x` (..., n) at its index: (..., 1)."""
+    """The element of each row of `x` (..., n) at its index (...): (...)."""
     n = x.shape[-1]
     checked = np.where(indices < 0, n, indices)  # NumPy would count a negative index from the back
     try:
-        return np.take_along_axis(x, np.expand_dims(checked, -1), -1)
+        picked = np.take_along_axis(x, np.reshape(checked, (*checked.shape, 1)), -1)
     except IndexError:
         what = f"a class index is outside 0 .. {n - 1}, for rows of {x.dtype} {x.shape}"
         raise IndexError(explain(op, what)) from None
+    return np.reshape(picked, checked.shape)
 
 
 # ---- losses --------------------------------------------------------------------------------------------------------
@@ -134,8 +141,8 @@ def _reduction(op: str, name: str) -> Any:
 
 
 def _fit(op: str, x: Any, targets: Any, shape: tuple[int, ...], need: str) -> None:
-    if np.ndim(x) == 0 or np.shape(targets) != shape:
-        what = f"targets of shape {np.shape(targets)} do not fit an input of shape {np.shape(x)}"
+    if _shape(x) == () or _shape(targets) != shape:
+        what = f"targets of shape {_shape(targets)} do not fit an input of shape {_shape(x)}"
         raise ShapeError(explain(op, what, need))
 
 
@@ -156,7 +163,7 @@ def cross_entropy(logits: Any, targets: Any, reduction: str = "mean") -> Any:
     if targets.dtype.kind != "f":
         return _nll("cross_entropy", log_softmax(logits), targets, reduction)
     reduce = _reduction("cross_entropy", reduction)
-    _fit("cross_entropy", logits, targets, np.shape(logits), "probabilities of the shape of the logits")
+    _fit("cross_entropy", logits, targets, _shape(logits), "probabilities of the shape of the logits")
     return reduce(-np.sum(targets * log_softmax(logits), axis=-1))
 
 
@@ -171,8 +178,8 @@ def nll_loss(log_probabilities: Any, targets: Any, reduction: str = "mean") -> A
 def _nll(op: str, logp: Any, targets: Any, reduction: str) -> Any:
     reduce = _reduction(op, reduction)
     indices = _indices(op, targets)
-    _fit(op, logp, indices, np.shape(logp)[:-1], "one class index per row: the input's shape without its last axis")
-    return reduce(-np.squeeze(_pick(op, logp, indices), -1))
+    _fit(op, logp, indices, _shape(logp)[:-1], "one class index per row: the input's shape without its last axis")
+    return reduce(-_pick(op, logp, indices))
 
 
 def mse_loss(x: Any, targets: Any, reduction: str = "mean") -> Any:
@@ -183,7 +190,7 @@ def mse_loss(x: Any, targets: Any, reduction: str = "mean") -> Any:
         ValueError: a reduction other than "mean", "sum" and "none".
     """
     reduce = _reduction("mse_loss", reduction)
-    if np.shape(x) != np.shape(targets):
-        what = f"input of shape {np.shape(x)} and targets of shape {np.shape(targets)} differ"
+    if _shape(x) != _shape(targets):
+        what = f"input of shape {_shape(x)} and targets of shape {_shape(targets)} differ"
         raise ShapeError(explain("mse_loss", what, "reshape one of them"))
     return reduce(np.square(x - targets))

@@ -14,7 +14,7 @@ import numpy as np
 
 from sadl.autograd import vjp
 from sadl.errors import RuleError, explain
-from sadl.op import FUNCTIONS, OPS, UFUNCS, Op
+from sadl.op import ALIASES, FUNCTIONS, OPS, UFUNCS, Op
 from sadl.op import register as register_op
 from sadl.ops.reductions import axes
 from sadl.tape import plain
@@ -139,7 +139,6 @@ def _pullback(name: str, fn: GradOp, g: Any, out: Any, *inputs: Any, **params: A
 
 # ---- looking up ----------------------------------------------------------------------------------------------------
 
-_ALIASES = {"abs": "absolute", "mul": "multiply", "div": "divide"}
 _REDUCES = {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min"}
 _SPECIAL: dict[str, tuple[Callable[..., Any], OpType, int]] = {
     "mean": (np.mean, OpType.REDUCTION, 1),
@@ -150,7 +149,7 @@ _TYPES = {"elementwise": OpType.ELEMENTWISE, "reduction": OpType.REDUCTION, "vie
 
 def normalize_grad_op_name(*, name: str, is_reduce: bool = False) -> str:
     """The one name of an operation: `mul` is `multiply`, and the `reduce` of a ufunc has its own (`add`: `sum`)."""
-    name = _ALIASES.get(name, name)
+    name = ALIASES.get(name, name)
     return _REDUCES.get(name, name) if is_reduce else name
 
 
@@ -167,15 +166,15 @@ def get_grad_op_spec(name: str) -> GradOpSpec | None:
 
 
 def _spec_of_table(name: str) -> GradOpSpec | None:
-    names = (name, *(alias for alias, full in _ALIASES.items() if full == name))
+    names = (name, *(alias for alias, full in ALIASES.items() if full == name))
     if name in _SPECIAL:
         forward, op_type, n = _SPECIAL[name]
         return GradOpSpec(functools.partial(_by_vjp, forward), op_type, OpInputs(n), names)
-    op, forward = OPS.get(name), getattr(np, name, None)
-    if op is None or not any(op.vjp or ()) or not (forward in UFUNCS or forward in FUNCTIONS):
+    op, fn = OPS.get(name), getattr(np, name, None)
+    if op is None or fn is None or not any(op.vjp or ()) or not (fn in UFUNCS or fn in FUNCTIONS):
         return None
-    op_type, n = _TYPES.get(op.kind, OpType.LINALG), len(op.vjp)
-    return GradOpSpec(functools.partial(_by_vjp, forward), op_type, OpInputs(n), names, op.domain or None)
+    op_type, n = _TYPES.get(op.kind, OpType.LINALG), len(op.vjp or ())
+    return GradOpSpec(functools.partial(_by_vjp, fn), op_type, OpInputs(n), names, op.domain or None)
 
 
 def _by_vjp(

@@ -60,6 +60,7 @@ class Op:
 
 
 OPS: dict[str, Op] = {}
+ALIASES = {"abs": "absolute", "mul": "multiply", "div": "divide"}  # other names by which an op may be asked for
 UFUNCS: dict[np.ufunc, Op] = {}
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {}  # NumPy function -> sadl's function of that signature
 UFUNC_METHODS: dict[tuple[np.ufunc, str], Callable[..., Any]] = {}  # (np.add, "reduce") -> the same

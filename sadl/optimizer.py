@@ -109,8 +109,9 @@ class Optimizer(ABC):
         Raises:
             ValueError: `loss` is something else, keeps its own gradient, has no graph or was used already.
         """
-        if not isinstance(loss, Tensor) or loss.size != 1:
-            found = f"shape {loss.shape}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        array = plain(loss) if isinstance(loss, Tensor) else None
+        if array is None or array.size != 1:
+            found = f"a {type(loss).__name__}" if array is None else f"shape {array.shape}"
             what = f"the loss must be a Tensor of size 1, found {found}"
             raise GradientError(explain("backward", what, "loss.mean()"))
         if loss.keep_grad:
@@ -303,7 +304,7 @@ class Adam(Optimizer):
 
 def _named(params: Params) -> ValuesView[tuple[str, Any]]:
     """Each parameter once, with its path, name or position."""
-    if isinstance(params, Function):
+    if isinstance(params, Function) or hasattr(params, "get_parameters"):  # the latter if it is compiled
         params = params.get_parameters()
     named = params.items() if isinstance(params, Mapping) else enumerate(params)
     once: dict[int, tuple[str, Any]] = {}
@@ -358,7 +359,7 @@ def toposort(root: Any) -> list[Any]:
     """
     if root._node is None:
         return [root]
-    nodes = sorted(autograd.reachable([root._node]), key=lambda node: node.tick)
+    nodes = sorted(autograd.reachable([root._node], set()), key=lambda node: node.tick)
     if any(p is not None and p.tick >= node.tick for node in nodes for p in node.parents or ()):
         raise ValueError(explain("toposort", "the graph has a cycle, only DAG allowed"))
     return [root if n is root._node else as_recorded(n.out, n) for n in nodes if not isinstance(n.out, tuple)]

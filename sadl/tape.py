@@ -75,6 +75,7 @@ class Traced:
 
 ITEM = Op("item", lambda outs, *, index: outs[index], "call", (None,))  # one result of an operation with several
 ITEM.differentiable = True
+ALIAS = Op("alias", lambda x: x, "view", (lambda g, y, x: g,))  # the same value under a node of its own
 
 
 def plain(x: Any) -> Any:
@@ -230,6 +231,11 @@ def toucher(arrays: Iterable[Any]) -> Callable[[], None]:
             _written[key] = ref, now
 
     return touch_all
+
+
+def any_written() -> bool:
+    """Whether any memory that still exists was written in place."""
+    return bool(_written)
 
 
 def written_at(array: Any) -> int:

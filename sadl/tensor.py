@@ -5,6 +5,7 @@ declared not differentiable, or raises. Walking the record backward is left to `
 """
 
 import copy
+import functools
 import operator
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +16,11 @@ import numpy as np
 from sadl import ops  # noqa: F401  filling the registry
 from sadl.backend import Device, check_device
 from sadl.errors import GradientError, ShapeError, UnrecordedError, explain
-from sadl.op import CONSTANT, FUNCTIONS, HOST, METADATA, METHODS, OPS, UFUNC_METHODS, UFUNCS, Op
-from sadl.ops.indexing import index, is_data_dependent
-from sadl.tape import MODE, Node, Traced, bind, is_grad_enabled, plain, require_float, tick, touch
+from sadl.op import ALIASES, CONSTANT, FUNCTIONS, HOST, METADATA, METHODS, OPS, UFUNC_METHODS, UFUNCS, Op
+from sadl.ops.indexing import is_data_dependent, take_item
+from sadl.ops.movement import reshape_, transpose_
+from sadl.tape import ALIAS, MODE, Node, Traced, bind, is_grad_enabled, plain, require_float, touch
+from sadl.tree import flatten
 
 _view = np.ndarray.view
 
@@ -72,18 +75,14 @@ class Tensor(Traced):
         return _ufunc(ufunc, method, inputs, kwargs)
 
     def __array_function__(self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
-        leaves: list[Any] = []
-        _tensors((args, kwargs), leaves)
-        if func in METADATA:
-            return func(*_map(plain, args), **_map(plain, kwargs))
-        if kwargs.get("out") is None and not _listened(leaves):
-            return _rewrap(leaves[0], func(*_map(plain, args), **_map(plain, kwargs)))
-        if func in HOST:
-            _read(self, f"np.{func.__name__}")
-            return func(*_map(plain, args), **_map(plain, kwargs))
         body = FUNCTIONS.get(func)
+        if func in METADATA or (not _is_heard((args, kwargs)) and kwargs.get("out") is None):
+            return _rewrap(self, func(*_plain_all(args), **_plain_all(kwargs)))
         if body is not None and kwargs.keys() <= _accepted(body):
             return body(*args, **kwargs)
+        if func in HOST:
+            _read(self, f"np.{func.__name__}")
+            return func(*_plain_all(args), **_plain_all(kwargs))
         return library_call(func, args, kwargs)
 
     # ---- the graph ----------------------------------------------------------------------------------------------
@@ -237,18 +236,18 @@ class Tensor(Traced):
     def __getitem__(self, item: Any) -> Any:
         if self._node is None and MODE.get().recorder is None:
             return self._wrap(self._plain()[_map(plain, item)])
-        if is_data_dependent(item):
+        if MODE.get().recorder is not None and is_data_dependent(item):
             _read(self, "indexing with a boolean array, whose result's size depends on values", "np.where(mask, t, 0)")
-        return index(self, item)
+        return take_item(self, item)
 
     def __setitem__(self, item: Any, value: Any) -> None:
-        if not _listened([self, *_leaves(value)]):
+        if not _is_heard((self, value)):
             self._plain()[_map(plain, item)] = plain(value)
             touch(self._raw)
         elif item is Ellipsis or item == ():
             write(self, value)
         else:
-            from_index = index(self, item)  # also checks the index
+            from_index = take_item(self, item)  # also checks the index
             layout, arrays = ops.indexing.encode(item)
             value = value if isinstance(value, Traced) else np.asarray(value, self.dtype)
             np.broadcast_shapes(from_index.shape, np.shape(value))
@@ -261,23 +260,33 @@ class Tensor(Traced):
 
     @property
     def T(self) -> Any:
-        return np.transpose(self)
+        return transpose_(self)
 
     @property
     def mT(self) -> Any:
         return np.swapaxes(self, -1, -2)
 
     def reshape(self, *shape: Any, order: str = "C") -> Any:
-        return np.reshape(self, shape[0] if len(shape) == 1 else shape, order=order)
+        return reshape_(self, shape[0] if len(shape) == 1 else shape, order)
 
     def transpose(self, *axes: Any) -> Any:
-        return np.transpose(self, (axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes) or None)
+        return transpose_(self, (axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes) or None)
 
     def ravel(self, order: str = "C") -> Any:
         return np.reshape(self, -1, order=order)
 
     def flatten(self, order: str = "C") -> Any:
         return np.copy(np.reshape(self, -1, order=order))
+
+    @property
+    def flat(self) -> Any:
+        """All elements in order, to be read or written; a view that is recorded where a gradient is wanted."""
+        if not _is_heard(self):
+            return self._plain().flat
+        if not self.flags.c_contiguous:
+            what = "t.flat of an array that is not contiguous cannot be written through"
+            raise UnrecordedError(explain("flat", what, "t.reshape(-1), a copy"))
+        return self.reshape(-1)
 
     def fill(self, value: Any) -> None:
         self[...] = value
@@ -381,7 +390,7 @@ def _from_data(data: Any, dtype: Any, cls: type) -> Any:
 
 def _adopt(self: Any, src: Sequence[Any], creator_op: str | None, op_ctx: dict[str, Any]) -> None:
     """Give `self` a place in the graph as the result of the op named `creator_op` on `src`."""
-    op = OPS.get(creator_op or "")
+    op = OPS.get(ALIASES.get(creator_op or "", creator_op or ""))
     if op is None or not op.differentiable:
         raise GradientError(f'Gradient propagation not supported for op "{creator_op}"')
     parents = [x._node if isinstance(x, Traced) else None for x in src]
@@ -408,26 +417,28 @@ def _map(fn: Callable[[Any], Any], value: Any) -> Any:
     return fn(value)
 
 
-def _tensors(value: Any, found: list[Any]) -> None:
-    if isinstance(value, Traced):
-        found.append(value)
-    elif isinstance(value, (list, tuple)):
-        for v in value:
-            _tensors(v, found)
-    elif isinstance(value, dict):
-        _tensors(list(value.values()), found)
+def _plain_all(value: Any) -> Any:
+    """`value` with plain arrays in place of Tensors, at any depth."""
+    return _map(plain, value)
 
 
 def _leaves(value: Any) -> list[Any]:
-    found: list[Any] = []
-    _tensors(value, found)
-    return found
+    """The Tensors in `value`, at any depth."""
+    return [x for x in flatten(value)[0] if isinstance(x, Traced)]
 
 
-def _listened(tensors: list[Any]) -> bool:
-    """Whether anything wants to know of an operation on these Tensors: a gradient, or a capture."""
+def _is_heard(value: Any) -> bool:
+    """Whether anything wants to know of an operation on the Tensors in `value`: a gradient, or a capture."""
     mode = MODE.get()
-    return mode.recorder is not None or (mode.grad and any(t._node is not None for t in tensors))
+    return mode.recorder is not None or (mode.grad and _is_tracked(value))
+
+
+def _is_tracked(value: Any) -> bool:
+    if isinstance(value, Traced):
+        return value._node is not None
+    if isinstance(value, (tuple, list)):
+        return any(map(_is_tracked, value))
+    return isinstance(value, dict) and any(map(_is_tracked, value.values()))
 
 
 def _read(tensor: Any, how: str, instead: str = "") -> None:
@@ -480,7 +491,7 @@ def _ufunc(ufunc: np.ufunc, method: str, inputs: Any, kwargs: dict[str, Any]) ->
     out = out[0] if isinstance(out, tuple) and len(out) == 1 else out
     if method == "at":
         return _ufunc_at(ufunc, inputs)
-    if out is None and not _listened(_leaves((inputs, kwargs))):
+    if out is None and not _is_heard((inputs, kwargs)):
         return _rewrap(_leaves(inputs)[0], getattr(ufunc, method)(*_map(plain, inputs), **_map(plain, kwargs)))
     if method == "__call__":
         result = _ufunc_call(ufunc, inputs, out, **kwargs)
@@ -514,7 +525,7 @@ def _ufunc_call(ufunc: np.ufunc, inputs: Any, out: Any, where: Any = True, dtype
 
 def _ufunc_at(ufunc: np.ufunc, inputs: Any) -> None:
     target, rest = inputs[0], inputs[1:]
-    if _listened(_leaves(inputs)):
+    if _is_heard(inputs):
         what = "ufunc.at changes its argument in place and is not recorded"
         raise UnrecordedError(explain(f"{ufunc.__name__}.at", what, "t[i] += v, or call it under sadl.no_grad()"))
     ufunc.at(plain(target), *_map(plain, rest))
@@ -531,7 +542,9 @@ def _store(out: Any, result: Any) -> Any:
     return out
 
 
+@functools.cache
 def _accepted(body: Callable[..., Any]) -> set[str]:
+    """The names of the arguments that a function takes."""
     code = body.__code__
     return set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
 
@@ -543,7 +556,7 @@ def write(target: Any, value: Any) -> Any:
     """`target[...] = value`: the memory is written, and where it matters the Tensor takes the value's place in the graph."""
     if not np.can_cast(np.result_type(plain(value)), target.dtype, "same_kind"):
         raise TypeError(f"[assign] cannot write {np.result_type(plain(value))} into {target.dtype} in place.")
-    if not _listened([target, *_leaves(value)]):
+    if not _is_heard((target, value)):
         np.copyto(target._plain(), plain(value), casting="same_kind")
         touch(target._raw)
         return target
@@ -554,10 +567,8 @@ def write(target: Any, value: Any) -> Any:
         recorder.rebind(target, new)
     np.copyto(target._plain(), new._raw)
     touch(target._raw)
-    if MODE.get().grad and target._node is not new._node:
-        target._node = new._node
-        if new._node is not None:
-            new._node.tick = tick()
+    if MODE.get().grad:  # a node made after the write, so that the sweep can tell it from writes that nobody recorded
+        target._node = None if new._node is None else Node(ALIAS, [new._raw], [new._node], {}, target._raw)
     return target
 
 
@@ -573,7 +584,7 @@ def _check_writable(target: Any) -> None:
 
 def _in_place(op: Op) -> Callable[[Any, Any], Any]:
     def method(self: Any, other: Any) -> Any:
-        if _listened([self, *_leaves(other)]):
+        if _is_heard((self, other)):
             return write(self, bind(op, self, other))
         op.fn(self._plain(), plain(other), out=self._raw)
         touch(self._raw)
@@ -647,7 +658,7 @@ def _on_memory(name: str, changes: bool) -> Callable[..., Any]:
 
     def on_memory(self: Any, *args: Any, **kwargs: Any) -> Any:
         _read(self, f"t.{name}()")
-        if changes and _listened([self]):
+        if changes and _is_heard(self):
             what = f"t.{name}() works on the memory itself and is not recorded"
             raise UnrecordedError(explain(name, what, f"call it under sadl.no_grad(), or use np.{name}"))
         result = method(self._plain(), *args, **kwargs)

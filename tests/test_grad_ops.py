@@ -16,8 +16,9 @@ from sadl.op import OPS, UFUNCS
 from sadl.utils import copy_array
 
 RNG = np.random.default_rng(0)
-UNARY = "absolute abs negative sqrt square exp log sin cos sum mean max min copy_to_device".split()
-BINARY = "add subtract mul multiply div divide matmul power maximum minimum".split()
+UNARY = ["absolute", "abs", "negative", "sqrt", "square", "exp", "log", "sin", "cos", "sum", "mean", "max", "min"]
+UNARY += ["copy_to_device"]
+BINARY = ["add", "subtract", "mul", "multiply", "div", "divide", "matmul", "power", "maximum", "minimum"]
 
 
 @pytest.fixture
@@ -235,7 +236,7 @@ def test_a_gradient_of_sadl_is_replaced(table):
 
 
 def test_a_composition_cannot_be_replaced(table):
-    with pytest.raises(ValueError, match="np.mean is composed of other operations"):
+    with pytest.raises(ValueError, match=r"np\.mean is composed of other operations"):
         register_grad_op(op_type=OpType.REDUCTION, op_inputs=OpInputs.UNARY, forward_names=("mean",))(lambda: ())
 
 

@@ -28,7 +28,9 @@ each = pytest.mark.parametrize("cls, options", ALL, ids=IDS)
 
 def model(seed=0, dtype=np.float32):
     rng = np.random.default_rng(seed)
-    return Mlp([Linear(dim_in=3, dim_out=4, dtype=dtype, rng=rng), ReLU(), Linear(dim_in=4, dim_out=2, dtype=dtype, rng=rng)])
+    return Mlp(
+        [Linear(dim_in=3, dim_out=4, dtype=dtype, rng=rng), ReLU(), Linear(dim_in=4, dim_out=2, dtype=dtype, rng=rng)]
+    )
 
 
 X = np.random.default_rng(1).standard_normal((8, 3)).astype(np.float32)
@@ -152,11 +154,24 @@ def test_gradients_that_are_tensors():
 def test_forms_of_params():
     f = model()
     named = f.get_parameters()
-    for params in (f, named, dict(named), list(f.parameters), f.parameters, (p for p in f.parameters), iter(f.parameters)):
+    for params in (
+        f,
+        named,
+        dict(named),
+        list(f.parameters),
+        f.parameters,
+        (p for p in f.parameters),
+        iter(f.parameters),
+    ):
         assert [id(p) for p in SGD(params).params] == [id(p) for p in f.parameters]
     assert list(Adam(f).get_state())[2] == "_state{params}{layers[0].W}{m}"
     assert list(Adam({"w": f.layers[0].W}).get_state())[2] == "_state{params}{w}{m}"
     assert list(Adam(list(f.parameters)).get_state())[2] == "_state{params}{0}{m}"
+
+
+def test_a_compiled_function_as_params():
+    f = model()
+    assert [id(p) for p in SGD(sadl.compile(f)).params] == [id(p) for p in f.parameters]
 
 
 def test_a_parameter_given_twice_is_stepped_once():
@@ -176,7 +191,7 @@ def test_refused_params():
             SGD(wrong)
     p = Parameter([1.0])
     p.keep_grad = False
-    with pytest.raises(ValueError, match="must keep their gradient.*0"):
+    with pytest.raises(ValueError, match=r"must keep their gradient.*0"):
         SGD([p])
     with pytest.raises(ValueError, match="same path"):
         SGD({1: Parameter([1.0]), "1": Parameter([1.0])})
@@ -200,7 +215,7 @@ def test_the_base_is_abstract():
     ],
 )
 def test_refused_options(cls, options):
-    with pytest.raises(ValueError, match=f"{cls.__name__}.*out of range: {list(options)[0]}"):
+    with pytest.raises(ValueError, match=f"{cls.__name__}.*out of range: {next(iter(options))}"):
         cls([Parameter([1.0])], **options)
 
 

@@ -67,6 +67,17 @@ class Compiled:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["fn"], name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """An attribute of the original is set there: `compiled.requires_grad = False` freezes the model."""
+        if "fn" in self.__dict__ and name not in self.__dict__ and hasattr(self.fn, name):
+            setattr(self.fn, name, value)
+        else:
+            object.__setattr__(self, name, value)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """As a decorator of methods: bound like any function."""
+        return self if instance is None else functools.partial(self, instance)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         mode = MODE.get()
         if mode.recorder is not None or not config.compile:
@@ -135,12 +146,12 @@ class _Entry:
         self.runner: Runner | None = None
         self.epoch = structure_epoch()
         self._guards = shot.capture.guards
-        self._leaves = [(t, t._node) for t in shot.capture.held_leaves()]
+        self._leaves = [(t, t._node is None) for t in shot.capture.held_leaves()]
 
     def holds(self) -> bool:
         return (
             self.epoch == structure_epoch()
-            and all(t._node is node for t, node in self._leaves)
+            and all((t._node is None) is frozen for t, frozen in self._leaves)
             and all(check() == value for check, value in self._guards)
         )
 

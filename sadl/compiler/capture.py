@@ -5,6 +5,7 @@ Takes a function and its arguments; gives what it returned, and a Capture: the e
 Comparing two captures and compiling one is left to `api`.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ MSG_READ = (
 class Source:
     """Where an input of the program comes from on every call."""
 
-    kind: str  # "arg": the index-th array argument (-1: a cotangent); "held": an object; "grad": the `.grad` of a Tensor
+    kind: str  # "arg": the index-th array argument; "held": an object; "grad": the `.grad` of a Tensor; "cotangent"
     index: int = -1
     held: Any = None
     where: str = ""
@@ -47,6 +48,9 @@ class Capture:
         self.guards: list[tuple[Callable[[], Any], Any]] = []
         self._undo: list[Callable[[], None]] = []
         self._env: dict[int, Var] = {}  # id of a plain array -> the value it holds now
+        self._bound_at: dict[int, int] = {}  # the same -> when that was noted
+        self._clock = itertools.count()
+        self._changed: list[tuple[Any, int]] = []  # plain arrays that were written, and when
         self._alive: list[Any] = []  # an array with its id in _env must not be freed
 
     def __enter__(self) -> "Capture":
@@ -76,8 +80,9 @@ class Capture:
         if id(raw) not in self.written:
             before = raw.copy()
             self._undo.append(lambda: np.copyto(raw, before))
-        self._env[id(raw)] = self._env[id(plain(value))]
+        self._note(raw, self._env[id(plain(value))])
         self.written[id(raw)] = target
+        self._changed.append((raw, next(self._clock)))
 
     def read(self, how: str, instead: str) -> None:
         advice = instead or "return the value and read it outside, or choose with np.where"
@@ -108,6 +113,12 @@ class Capture:
     def guard(self, check: Callable[[], Any], value: Any) -> None:
         self.guards.append((check, value))
 
+    def cotangents_last(self) -> None:
+        """Move the stand-ins for cotangents behind the other inputs, some of which only the backward brought up."""
+        order = sorted(range(len(self.inputs)), key=lambda i: self.sources[i].kind == "cotangent")
+        for values in (self.inputs, self.sources, self.raws, self.tensors):
+            values[:] = [values[i] for i in order]  # type: ignore[index]
+
     def held_leaves(self) -> list[Any]:
         """The Tensors from outside that are leaves, with or without a gradient."""
         held = [s.held for s in self.sources if s.kind == "held"]
@@ -119,11 +130,24 @@ class Capture:
         """The graph's name for an operand; an array nobody made here becomes an input."""
         if not isinstance(x, (Traced, np.ndarray)):
             return Literal(x) if isinstance(x, (bool, int, float, complex, np.generic)) else self.value(np.asarray(x))
-        var = self._env.get(id(plain(x)))
+        raw = plain(x)
+        var = self._env.get(id(raw))
+        if self._changed:
+            self._check_current(raw)
         return self._hold(x, Source("held", held=x, where=user_line())) if var is None else var
+
+    def _check_current(self, raw: Any) -> None:
+        """Memory that was written through one array may not be read through another: the graph knows values, not memory."""
+        since = self._bound_at.get(id(raw), -1)
+        if any(when > since and a is not raw and np.may_share_memory(a, raw) for a, when in self._changed):
+            what = "this array shares memory with one that was changed in place, which a compiled program cannot follow"
+            raise CaptureError(explain("compile", what, "read it before the change, or change a copy", made_at=user_line()))
 
     def argument(self, x: Any, index: int) -> Var:
         return self._hold(x, Source("arg", index))
+
+    def cotangent(self, x: Any) -> Var:
+        return self._hold(x, Source("cotangent"))
 
     def _hold(self, x: Any, source: Source) -> Var:
         raw = plain(x)
@@ -132,14 +156,18 @@ class Capture:
         self.sources.append(source)
         self.raws.append(raw)
         self.tensors.append(x)
-        self._env[id(raw)] = var
+        self._note(raw, var)
         return var
+
+    def _note(self, raw: Any, var: Var) -> None:
+        self._env[id(raw)] = var
+        self._bound_at[id(raw)] = next(self._clock)
 
     def _bind(self, out: Any, var: Var | Literal) -> None:
         raw = plain(out)
         if id(raw) in self._env:  # the library gave back an array that has a name already
             out._raw = raw = raw.view()
-        self._env[id(raw)] = var  # type: ignore[assignment]
+        self._note(raw, var)  # type: ignore[arg-type]
         self._alive.append(raw)
 
     # ---- the result ---------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def cse(graph: Graph) -> Graph:
 
 def _key(eqn: Eqn) -> Any:
     inputs = [eqn.out.aval.shape] if eqn.op.by_shape else map(_atom, eqn.inputs)
-    return eqn.op, tuple(inputs), tuple(sorted(eqn.params.items()))
+    return eqn.op, tuple(inputs), repr(sorted(eqn.params.items()))
 
 
 def _atom(x: Atom) -> Any:

@@ -98,7 +98,7 @@ def _private_views(graph: Graph) -> Graph:
 def _space(eqn: Eqn) -> Cluster | None:
     """The loop space of an equation, or None if it cannot be part of a kernel."""
     values = [x for x in (*eqn.inputs, *eqn.outs) if isinstance(x, Var)]
-    if any(v.aval.dtype.name not in DTYPES or v.aval.size == 0 for v in values):
+    if any(v.aval.dtype.name not in DTYPES or not v.aval.dtype.isnative or v.aval.size == 0 for v in values):
         return None
     if eqn.op.kind == "elementwise":
         return _elementwise_space(eqn) if eqn.op.expr or eqn.op.name == "iota" else None

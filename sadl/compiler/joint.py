@@ -24,7 +24,7 @@ def append_backward(capture: Capture, outs: list[Any], leaves: dict[int, Node]) 
     seeds: dict[Node, Any] = {}
     for out in outs:
         cotangent = fresh(np.ones(out.shape, out.dtype))
-        capture.argument(cotangent, -1)
+        capture.cotangent(cotangent)
         seeds[out._node] = cotangent if out._node not in seeds else seeds[out._node] + cotangent
     with no_grad():
         found = sweep(seeds, leaves.values(), recorded=True)
@@ -32,8 +32,9 @@ def append_backward(capture: Capture, outs: list[Any], leaves: dict[int, Node]) 
 
 
 def split(joint: Graph, n_outputs: int, n_cotangents: int) -> tuple[Graph, Graph, list[Var]]:
-    """(forward, backward, residuals): the forward gives `n_outputs` outputs and the residuals; the backward takes the
-    residuals and the cotangents. In `joint` the cotangents are the last inputs and the gradients the last outputs.
+    """(forward, backward, residuals): the forward gives `n_outputs` outputs and those residuals that are not its inputs;
+    the backward takes the residuals and the cotangents. In `joint` the cotangents are the last inputs and the gradients
+    the last outputs.
     """
     joint = dce(cse(simplify(joint)))
     inputs, cotangents = joint.inputs[:-n_cotangents], joint.inputs[-n_cotangents:]
@@ -41,10 +42,13 @@ def split(joint: Graph, n_outputs: int, n_cotangents: int) -> tuple[Graph, Graph
     late = _depends_on(joint, set(cotangents))
     backward_eqns = tuple(e for e in joint.eqns if e.out in late)
     forward_eqns = tuple(e for e in joint.eqns if e.out not in late)
-    known = {v for e in forward_eqns for v in e.outs} | set(inputs)
+    backward_eqns = (*(e for e in forward_eqns if e.op.kind == "view"), *backward_eqns)  # made again: they cost nothing
+    backward_eqns = dce(Graph((), backward_eqns, grads)).eqns
+    known = {v for e in forward_eqns if e.op.kind != "view" for v in e.outs} | set(inputs)
     read = [x for e in backward_eqns for x in e.inputs] + list(grads)
     residuals = list(dict.fromkeys(x for x in read if isinstance(x, Var) and x in known))
-    forward = replace(joint, inputs=inputs, eqns=forward_eqns, outputs=(*outputs, *residuals))
+    saved = [v for v in residuals if v not in inputs]
+    forward = replace(joint, inputs=inputs, eqns=forward_eqns, outputs=(*outputs, *saved))
     backward = Graph((*residuals, *cotangents), backward_eqns, grads, joint.consts)
     return _own_consts(dce(forward)), _own_consts(dce(backward)), residuals
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sadl.autograd import vjp
+from sadl.compiler.dce import dce
 from sadl.compiler.ir import Graph, evaluate, verify
 from sadl.compiler.joint import split
 from sadl.compiler.pipeline import plan
@@ -38,9 +39,9 @@ class Runner:
         self._program = Program(plan(forward))
         backward = [self._tracked.program] if self._tracked else []
         self.programs = [self._program, *backward]
-        sources = [shot.capture.sources[i] for i in self._live_inputs]
+        sources = self._sources = [s for i in self._live_inputs if (s := shot.capture.sources[i]).kind != "cotangent"]
         self._inputs = [plain(s.held) if s.kind == "held" else None for s in sources]
-        self._arguments = [(k, s.index) for k, s in enumerate(sources) if s.kind == "arg" and s.index >= 0]
+        self._arguments = [(k, s.index) for k, s in enumerate(sources) if s.kind == "arg"]
         self._grad_inputs = [(k, s.held) for k, s in enumerate(sources) if s.kind == "grad"]
         self._overwritten = [] if self._grad_inputs else shot.grads
         held = [t for t, i in shot.writes if i not in constants and shot.capture.sources[i].kind == "held"]
@@ -77,8 +78,7 @@ class Runner:
     def _holders(self, leaves: list[Any]) -> list[Any]:
         """The objects the inputs were taken from on this call."""
         arrays = [x for x in leaves if isinstance(x, np.ndarray)]
-        sources = [self.shot.capture.sources[i] for i in self._live_inputs]
-        return [arrays[s.index] if s.kind == "arg" else s.held for s in sources if s.index >= 0 or s.kind != "arg"]
+        return [arrays[s.index] if s.kind == "arg" else s.held for s in self._sources]
 
     def _result(self, results: list[Any], leaves: list[Any]) -> Any:
         shot = self.shot
@@ -144,7 +144,8 @@ class _Gradient:
         cotangents = [z if g is None else g for g, z in zip(gs, self._zeros, strict=True)]
         if any(isinstance(x, Traced) for x in (*inputs, *cotangents)):
             return self._pull_back_recorded(cotangents, inputs)
-        values = [r if i is None else _present(inputs[i]) for r, i in zip(residuals, self._from_input, strict=True)]
+        saved = iter(residuals)
+        values = [next(saved) if i is None else _present(inputs[i]) for i in self._from_input]
         grads = self.program([*values, *(np.asarray(plain(g)) for g in cotangents)])
         return self._spread(grads, len(inputs))
 
@@ -168,7 +169,8 @@ class _Gradient:
 
 def _outputs_only(joint: Graph, n_outputs: int, n_cotangents: int, live: list[int]) -> Graph:
     inputs = joint.inputs[: len(joint.inputs) - n_cotangents]
-    return replace(joint, inputs=inputs, outputs=tuple(joint.outputs[:n_outputs][k] for k in live), donated={})
+    outputs = tuple(joint.outputs[:n_outputs][k] for k in live)
+    return dce(replace(joint, inputs=inputs, outputs=outputs, donated={}))
 
 
 def _present(x: Any) -> Any:

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from sadl.autograd import ALIAS
 from sadl.compiler.capture import Capture, fresh
 from sadl.compiler.ir import Eqn, Graph, Literal, Names
 from sadl.compiler.joint import append_backward
 from sadl.errors import CaptureError, explain
-from sadl.tape import Node, Traced, plain
+from sadl.tape import ALIAS, Node, Traced, plain
 from sadl.tensor import Tensor
 from sadl.tree import Structure, flatten, unflatten
 
@@ -84,11 +83,13 @@ def _stand_in(leaf: Any) -> Any:
 
 def _describe(capture: Capture, result: Any) -> Shot:
     outs, structure = flatten(result)
-    inputs = {id(raw): i for i, raw in enumerate(capture.raws)}
-    kept = {i: inputs[id(plain(x))] for i, x in enumerate(outs) if id(plain(x)) in inputs}
-    returned = [i for i, x in enumerate(outs) if isinstance(x, (Tensor, np.ndarray)) and i not in kept]
+    known = {id(raw) for raw in capture.raws}
+    returned = [i for i, x in enumerate(outs) if isinstance(x, (Tensor, np.ndarray)) and id(plain(x)) not in known]
     live = [i for i in returned if isinstance(outs[i], Tensor) and _is_live(outs[i]._node)]
     gradients = append_backward(capture, [outs[i] for i in live], _leaves(capture)) if live else {}
+    capture.cotangents_last()
+    inputs = {id(raw): i for i, raw in enumerate(capture.raws)}
+    kept = {i: inputs[id(plain(x))] for i, x in enumerate(outs) if id(plain(x)) in inputs}
     writes = capture.writes()
     touched = list(capture.grads.values())
     grads = [t for t in touched if t._grad is not None]

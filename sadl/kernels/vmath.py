@@ -338,9 +338,7 @@ _LOG = _by_dtype(
 )
 _LOG10_E = 0.4342944819032518
 # log10(2), split like ln(2).
-_LOG10_2_PARTS = _by_dtype(
-    (0.301025390625, 4.605038981195214e-06), (0.30102999566395283, 2.8363394551044964e-14)
-)
+_LOG10_2_PARTS = _by_dtype((0.301025390625, 4.605038981195214e-06), (0.30102999566395283, 2.8363394551044964e-14))
 
 
 def _split_normal(x: Any) -> Any:
@@ -455,14 +453,12 @@ _LOG_TAIL = (
     0.13039040690631346,
 )
 _TWO_THIRDS, _TWO_THIRDS_REST = 0.6666666666666666, 3.700743415417188e-17
+_HIGH_HALF = 0xFFFFFFFFF8000000
 
 
 def _residue(a: Any, b: Any, product: Any) -> Any:
-    """a*b - product without error, for float64."""
-    if hasattr(a, "fma"):
-        return a.fma(b, -product)
-    mask = np.uint64(0xFFFFFFFFF8000000)
-    a_high, b_high = _from_bits(_bits(a) & mask), _from_bits(_bits(b) & mask)
+    """a*b - product without error, for float64: Dekker's way, as not every machine has an FMA."""
+    a_high, b_high = _from_bits(_bits(a) & _HIGH_HALF), _from_bits(_bits(b) & _HIGH_HALF)
     a_low, b_low = a - a_high, b - b_high
     return ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
 
@@ -486,7 +482,8 @@ def _precise_log(x: Any) -> Any:
     tail = z * _polynomial(z, _LOG_TAIL)
     c = _TWO_THIRDS + tail
     c_rest = (_TWO_THIRDS - c) + tail + _TWO_THIRDS_REST
-    cubic, cubic_rest = _product(*_product(z, z_rest, s, s_rest), c, c_rest)
+    cube, cube_rest = _product(z, z_rest, s, s_rest)
+    cubic, cubic_rest = _product(cube, cube_rest, c, c_rest)
     linear = 2 * s
     y = linear + cubic
     y_rest = (linear - y) + cubic + (cubic_rest + 2 * s_rest)
@@ -533,6 +530,7 @@ def power(a: Any, b: Any) -> Any:
 # ---- trigonometry ----
 
 # 2/pi; pi/2 as two numbers of 33 bits, so that multiples are exact, and the rest: fdlibm.
+# float32 needs the first alone, and what it lacks.
 _TWO_OVER_PI = 0.6366197723675814
 _HALF_PI = (1.57079632673412561417e00, 6.07710050630396597660e-11, 2.02226624879595063154e-21)
 _HALF_PI_REST = 6.077100506506192e-11
@@ -596,9 +594,7 @@ def _sin_cos(x: Any) -> Any:
     half = 0.5 * z
     one_less = 1 - half
     sine = r - ((z * (0.5 * rest - cubic * _polynomial(z, others)) - rest) - cubic * first)
-    cosine = one_less + (
-        ((1 - one_less) - half) + (z * z * _polynomial(z, _COS[x.dtype]) - r * rest)
-    )
+    cosine = one_less + (((1 - one_less) - half) + (z * z * _polynomial(z, _COS[x.dtype]) - r * rest))
     return sine, cosine, bits
 
 
@@ -773,8 +769,8 @@ def cbrt(x: Any) -> Any:
 
 @_public
 def sqrt(x: Any) -> Any:
-    # LLVM turns a / sqrt(x) in a fastmath kernel into an estimate that is NaN at 0 and at infinity
-    # (even without `nnan`). Looking past the square root at a selection, it does not.
+    # In a fastmath kernel LLVM estimates a / sqrt(x), with NaN at 0 and at infinity, even without
+    # `nnan`. It does so only where it finds the root itself, and here it finds a selection.
     return _select(x == 0, x, np.sqrt(x))
 
 

@@ -47,14 +47,13 @@ class Lane(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __array_function__(self, function: Any, kinds: Any, inputs: Any, options: Any) -> Any:
         condition, a, b = inputs  # the one such function in use is np.where
-        lane = next((value for value in (a, b) if isinstance(value, Lane)), None)
-        if lane is None:
-            lane = self.lift(a)
-        a, b = lane.lift(a), lane.lift(b)
-        return lane.like(self.builder.select(condition.value, a.value, b.value))
+        lane = next((value for value in (a, b) if isinstance(value, Lane)), self)
+        a = lane.lift(a)
+        b = a.lift(b)
+        return a.like(self.builder.select(condition.value, a.value, b.value))
 
     def __getitem__(self, key: Any) -> "Lane":
-        return self
+        return self  # an array of no dimensions and its element are the same here
 
     def like(self, value: Any, dtype: Any = None) -> "Lane":
         return Lane(self.builder, value, self.dtype if dtype is None else dtype)
@@ -80,10 +79,6 @@ class Lane(np.lib.mixins.NDArrayOperatorsMixin):
         cast = getattr(self.builder, _cast(self.dtype, dtype))
         return self.like(cast(self.value, _llvm_type(dtype)), dtype)
 
-    def fma(self, b: Any, c: Any) -> "Lane":
-        """self * b + c rounded once, which `vmath` asks for where it needs the rounding error."""
-        return self.like(self.builder.fma(self.value, b.value, c.value))
-
 
 def _cast(old: np.dtype, new: np.dtype) -> str:
     """The instruction that converts between two different dtypes."""
@@ -97,7 +92,7 @@ def _cast(old: np.dtype, new: np.dtype) -> str:
     return "sext" if signed else "zext"
 
 
-def _operator(floating: str | None, integer: str | None) -> Emitter:
+def _operator(floating: str = "", integer: str = "") -> Emitter:
     def emit(a: Any, b: Any) -> Any:
         if a.dtype.kind == "f":
             return a.like(getattr(a.builder, floating)(a.value, b.value, flags=_EXACT))
@@ -116,9 +111,7 @@ def _comparison(symbol: str) -> Emitter:
     return emit
 
 
-def _intrinsic(
-    floating: str | None, signed: str | None = None, unsigned: str | None = None
-) -> Emitter:
+def _intrinsic(floating: str | None, signed: str | None = None, unsigned: str | None = None) -> Emitter:
     def emit(*lanes: Any) -> Any:
         first = lanes[0]
         name = {"f": floating, "i": signed}.get(first.dtype.kind, unsigned)
@@ -185,15 +178,15 @@ _EMIT: dict[Any, Emitter] = {
     np.add: _operator("fadd", "add"),
     np.subtract: _operator("fsub", "sub"),
     np.multiply: _operator("fmul", "mul"),
-    np.divide: _operator("fdiv", None),
-    np.fmod: _operator("frem", None),
+    np.divide: _operator("fdiv"),
+    np.fmod: _operator("frem"),
     np.floor_divide: _floor_divide,
     np.remainder: _remainder,
-    np.left_shift: _operator(None, "shl"),
-    np.right_shift: _operator(None, "lshr"),
-    np.bitwise_and: _operator(None, "and_"),
-    np.bitwise_or: _operator(None, "or_"),
-    np.bitwise_xor: _operator(None, "xor"),
+    np.left_shift: _operator(integer="shl"),
+    np.right_shift: _operator(integer="lshr"),
+    np.bitwise_and: _operator(integer="and_"),
+    np.bitwise_or: _operator(integer="or_"),
+    np.bitwise_xor: _operator(integer="xor"),
     np.invert: lambda x: x.like(x.builder.not_(x.value)),
     np.less: _comparison("<"),
     np.greater: _comparison(">"),
@@ -237,7 +230,8 @@ def _power_by_squaring(a: Any, b: Any) -> Any:
     square, left, y = (builder.phi(kind) for _ in range(3))
     factor = builder.select(builder.trunc(left, ir.IntType(1)), square, kind(1))
     following = builder.mul(square, square), builder.lshr(left, kind(1)), builder.mul(y, factor)
-    for phi, first, then in zip((square, left, y), (a.value, b.value, kind(1)), following):
+    initial = a.value, b.value, kind(1)
+    for phi, first, then in zip((square, left, y), initial, following, strict=True):
         phi.add_incoming(first, start)
         phi.add_incoming(then, loop)
     builder.cbranch(builder.icmp_unsigned("!=", following[1], kind(0)), loop, end)
@@ -257,9 +251,8 @@ def _rare(symbol: str) -> Emitter:
 
     def emit(x: Any) -> Any:
         name = symbol + ("f" if x.dtype.itemsize == 4 else "")
-        return x.like(
-            x.builder.call(_rare_function(x.builder.module, name, x.value.type), [x.value])
-        )
+        function = _rare_function(x.builder.module, name, x.value.type)
+        return x.like(x.builder.call(function, [x.value]))
 
     return emit
 
@@ -325,12 +318,12 @@ def _register(name: str, function: Any) -> None:
         return from_dtype(vmath.resolve(name, tuple(map(_dtype, arguments)))[1])
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        dtypes = map(_dtype, signature.args)
-        return function(*map(functools.partial(Lane, builder), values, dtypes)).value
+        lanes = map(functools.partial(Lane, builder), values, map(_dtype, signature.args))
+        return function(*lanes).value
 
     type_callable(function)(lambda context: typer)
     lower_builtin(function, types.VarArg(types.Any))(lower)
 
 
-for _name, _function in vmath.FUNCTIONS.items():
-    _register(_name, _function)
+for _name in vmath.FUNCTIONS:
+    _register(_name, vmath.FUNCTIONS[_name])

@@ -11,6 +11,7 @@ import numpy as np
 from sadl import functional, random
 from sadl.errors import ShapeError, explain
 from sadl.function import Function
+from sadl.tape import plain
 from sadl.tensor import Parameter
 
 
@@ -53,7 +54,8 @@ class Linear(Function):
 
     def __call__(self, x: Any) -> Any:
         """(..., dim_in) -> (..., dim_out)."""
-        if np.shape(x)[-1:] != (self.dim_in,):
-            what = f"Linear(dim_in={self.dim_in}, dim_out={self.dim_out}) was given an input of shape {np.shape(x)}"
+        shape = np.shape(plain(x))
+        if shape[-1:] != (self.dim_in,):
+            what = f"Linear(dim_in={self.dim_in}, dim_out={self.dim_out}) was given an input of shape {shape}"
             raise ShapeError(explain("Linear", what, f"an input of shape (..., {self.dim_in})"))
         return functional.linear(x, self.W, self.b)

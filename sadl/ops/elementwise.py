@@ -132,9 +132,6 @@ cast = elementwise(
     tested=False,
 )
 copy = elementwise(np.copy, "{x}", [lambda g, y, x: g], run=lambda x: x.copy())
-stop_gradient = elementwise(  # the value, as a constant
-    np.copy, "{x}", [None], name="stop_gradient", run=lambda x: x.copy(), infer=lambda op, x: x, tested=False
-)
 assign = elementwise(  # the value of `old` after `old[...] = new`
     np.copyto,
     "{y}",

@@ -1,7 +1,7 @@
 """Taking elements out and putting them in: `x[i]`, `x[i] = v`, take_along_axis, argmax, sorting by index.
 
 Takes NumPy's indices; basic ones (integers, slices, None, Ellipsis) give views, index arrays give gathers whose
-gradient is a scatter-add. The index is a hashable param in which each index array is marked by `ARRAY`.
+gradient is a scatter-add: their index is taken apart into a layout, in which each array is marked by `ARRAY`.
 """
 
 from typing import Any
@@ -50,9 +50,9 @@ def _zeros(shape: tuple[int, ...], like: Any) -> Any:
     return np.zeros_like(like, shape=shape)
 
 
-def _unslice(g: Any, *, shape: tuple[int, ...], layout: tuple[Any, ...]) -> Any:
+def _unslice(g: Any, *, shape: tuple[int, ...], index: Any) -> Any:
     out = _zeros(shape, g)
-    out[decode(layout)] = g
+    out[index] = g
     return out
 
 
@@ -81,9 +81,9 @@ def _infer_shape(op: Op, g: Aval, *_: Any, shape: tuple[int, ...], **__: Any) ->
 
 
 # fmt: off
-getitem = view("getitem", lambda x, *, layout: x[decode(layout)],
-               [lambda g, y, x, *, layout: bind(unslice, g, shape=x.shape, layout=layout)])
-unslice = call("unslice", _unslice, [lambda g, y, x, *, shape, layout: g[decode(layout)]], infer=_infer_shape)
+getitem = view("getitem", lambda x, *, index: x[index],
+               [lambda g, y, x, *, index: bind(unslice, g, shape=x.shape, index=index)])
+unslice = call("unslice", _unslice, [lambda g, y, x, *, shape, index: g[index]], infer=_infer_shape)
 gather = call("gather", lambda x, *arrays, layout: x[decode(layout, arrays)],
               [lambda g, y, x, *arrays, layout: bind(scatter_add, g, *arrays, shape=x.shape, layout=layout)])
 scatter_add = call("scatter_add", _scatter_add,
@@ -92,15 +92,25 @@ put = call("put", _put, [_vjp_put_target, _vjp_put_value], infer=lambda op, x, *
 # fmt: on
 
 
-def index(x: Any, item: Any) -> Any:
+_BASIC = {int, slice, type(None), type(Ellipsis)}
+
+
+def is_basic(item: Any) -> bool:
+    """Whether `x[item]` is a view: made of integers, slices, None and Ellipsis only."""
+    return type(item) in _BASIC or (type(item) is tuple and _BASIC.issuperset(map(type, item)))
+
+
+def take_item(x: Any, item: Any) -> Any:
     """`x[item]`, recorded."""
+    if is_basic(item):
+        return bind(getitem, x, index=item)
     layout, arrays = encode(item)
-    return bind(gather, x, *arrays, layout=layout) if arrays else bind(getitem, x, layout=layout)
+    return bind(gather, x, *arrays, layout=layout) if arrays else bind(getitem, x, index=decode(layout))
 
 
 def is_data_dependent(item: Any) -> bool:
     """Whether the shape of `x[item]` depends on values: a boolean array is in the index."""
-    return any(getattr(a, "dtype", None) == bool for a in encode(item)[1])
+    return not is_basic(item) and any(a.dtype == bool for a in encode(item)[1])
 
 
 # ---- along one axis -----------------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ Takes shapes and axes as NumPy does and normalises them, so that equal calls are
 Indexing is in `indexing`.
 """
 
+import math
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -50,17 +52,14 @@ concatenate = call(
 def reshape_(a: Any, /, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
     if order != "C":
         raise ValueError(f"[reshape] order={order!r} is not supported. Instead: transpose before and after.")
-    shape = (int(shape),) if np.ndim(shape) == 0 else tuple(int(n) for n in shape)
-    return bind(reshape, a, shape=_fill(shape, a))
+    shape = tuple(map(index, shape)) if isinstance(shape, (tuple, list)) else (index(shape),)
+    return bind(reshape, a, shape=_fill(shape, a) if -1 in shape else shape)
 
 
 def _fill(shape: tuple[int, ...], a: Any) -> tuple[int, ...]:
-    """`shape` with its -1 replaced by the size that is left."""
-    known = int(np.prod([n for n in shape if n != -1], dtype=np.int64))
-    fits = a.size == known if -1 not in shape else known and a.size % known == 0
-    if not fits or shape.count(-1) > 1:
-        raise ValueError(f"[reshape] cannot reshape {a.dtype} {a.shape} into {shape}: {a.size} elements.")
-    return tuple(a.size // known if n == -1 else n for n in shape)
+    """`shape` with its -1 replaced by the size that is left; where nothing fits, NumPy says so."""
+    known = -math.prod(shape)
+    return tuple(a.size // known if n == -1 and known > 0 else n for n in shape)
 
 
 @numpy_function(np.ravel)
@@ -70,7 +69,9 @@ def ravel(a: Any, order: str = "C") -> Any:
 
 @numpy_function(np.transpose, np.permute_dims)
 def transpose_(a: Any, axes: Any = None) -> Any:
-    order = tuple(range(a.ndim))[::-1] if axes is None else tuple(int(i) for i in axes)
+    if axes is None:
+        return bind(transpose, a, order=tuple(range(a.ndim - 1, -1, -1)))
+    order = tuple(map(index, axes))
     if sorted(i % a.ndim if -a.ndim <= i < a.ndim else -1 for i in order) != list(range(a.ndim)):
         raise ValueError(f"[transpose] axes={order} is not a permutation of the {a.ndim} axes of shape {a.shape}.")
     return bind(transpose, a, order=tuple(i % a.ndim for i in order))

@@ -4,6 +4,7 @@ Takes an axis, a tuple of axes or None; the ops themselves see a sorted tuple of
 Ties in `max` and `min` share the gradient equally. Arg-reductions are in `indexing`.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ def axes(axis: Any, ndim: int) -> tuple[int, ...]:
     """The axes meant by NumPy's `axis` argument: sorted, non-negative, each once."""
     if axis is None:
         return tuple(range(ndim))
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
     given = axis if isinstance(axis, tuple) else (axis,)
     found = tuple(sorted(_axis(int(a), ndim) for a in given))
     if len(set(found)) != len(found):
@@ -116,7 +119,7 @@ def all_(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> An
 
 
 def _count(a: Any, axis: Any) -> int:
-    return int(np.prod([a.shape[i] for i in axes(axis, a.ndim)], dtype=np.int64))
+    return math.prod([a.shape[i] for i in axes(axis, a.ndim)])
 
 
 @numpy_function(np.mean, method="mean")
@@ -127,7 +130,7 @@ def mean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims:
         value = total / np.sum(chosen, axis=axis, keepdims=keepdims).astype(total.dtype)
     else:
         dtype = np.float64 if dtype is None and a.dtype.kind in "iub" else dtype
-        value = np.sum(a, axis=axis, dtype=dtype, keepdims=keepdims) / _count(a, axis)
+        value = sum_(a, axis, dtype, keepdims=keepdims) / _count(a, axis)
     return value if out is None else _store(out, value)
 
 
