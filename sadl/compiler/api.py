@@ -94,12 +94,17 @@ class Compiled:
             entries.append(_Entry(shot))
         else:
             self._build(entry, shot)
+        shot.capture.commit()
         result, shot.result = shot.result, None
         return result
 
     def _build(self, entry: "_Entry", shot: Shot) -> None:
         start, before = time.perf_counter(), replace(store.stats)
-        entry.runner = Runner(entry.shot, shot)
+        try:
+            entry.runner = Runner(entry.shot, shot)
+        except BaseException:
+            shot.capture.roll_back()
+            raise
         entry.shot = shot
         stats = self.stats
         stats.programs += 1

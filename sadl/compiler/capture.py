@@ -28,7 +28,7 @@ MSG_READ = (
 class Source:
     """Where an input of the program comes from on every call."""
 
-    kind: str  # "arg": the index-th array argument; "held": an object; "grad": the `.grad` of a Tensor; "cotangent"
+    kind: str  # "arg": the index-th leaf of the arguments; "held": an object; "grad": the `.grad` of a Tensor; "cotangent"
     index: int = -1
     held: Any = None
     where: str = ""
@@ -104,6 +104,15 @@ class Capture:
             before = plain(tensor._grad)
             self._undo.append(lambda: setattr(tensor, "_grad", before))
         self.grads[id(tensor)] = tensor
+
+    def forget(self) -> None:
+        """Let go of everything that was made on the way."""
+        for values in (self._env, self._bound_at, self._alive, self._changed):
+            values.clear()
+
+    def commit(self) -> None:
+        """What was written stays."""
+        self._undo.clear()
 
     def roll_back(self) -> None:
         """Put everything that was written back to what it was."""

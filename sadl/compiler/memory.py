@@ -5,7 +5,7 @@ and for each buffer an input, a constant, an output or a place in one arena. Sta
 memory where no reader of the old value is left; everywhere else it is copied there at the end.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -42,12 +42,13 @@ class Plan:
     arena_bytes: int
 
 
-def plan_memory(graph: Graph) -> Plan:
+def plan_memory(graph: Graph, shared: Sequence[tuple[Var, Var]] = ()) -> Plan:
+    """`shared` are pairs of inputs whose arrays overlap: what is written to one must wait for readers of the other."""
     graph = _own_outputs(graph)
     consts = dict(graph.consts)
     layouts, eqns = _layouts(graph, consts)
     graph = replace(graph, eqns=tuple(eqns), consts=consts)
-    order, in_place = _order(graph, layouts)
+    order, in_place = _order(graph, layouts, shared)
     late = {i: p for i, p in graph.donated.items() if i not in in_place}
     copies = {i: as_cluster(_copy(graph.outputs[i])) for i in late}  # type: ignore[arg-type]
     order += copies.values()
@@ -147,7 +148,7 @@ def _of_view(eqn: Eqn, source: Layout) -> Layout | None:
 # ---- order and donation --------------------------------------------------------------------------------------------
 
 
-def _order(graph: Graph, layouts: dict[Var, Layout]) -> tuple[list[Eqn], dict[int, int]]:
+def _order(graph: Graph, layouts: dict[Var, Layout], shared: Sequence[tuple[Var, Var]]) -> tuple[list[Eqn], dict[int, int]]:
     """An order in which as many donated outputs as possible can be written over the inputs they replace."""
     eqns = list(graph.eqns)
     at = {v: k for k, e in enumerate(eqns) for v in e.outs}
@@ -158,9 +159,10 @@ def _order(graph: Graph, layouts: dict[Var, Layout]) -> tuple[list[Eqn], dict[in
     for out, into in graph.donated.items():
         writer = at.get(graph.outputs[out])  # type: ignore[arg-type]
         old = graph.inputs[into]
-        if writer is None or not _may_replace(eqns[writer], graph.outputs[out], old, layouts):  # type: ignore[arg-type]
+        same_memory = {old} | {b for a, b in shared if a is old} | {a for a, b in shared if b is old}
+        if writer is None or not _may_replace(eqns[writer], graph.outputs[out], old, same_memory, layouts):  # type: ignore[arg-type]
             continue
-        readers = {k for k, e in enumerate(eqns) if k != writer and old in _roots(e.inputs, layouts)}
+        readers = {k for k, e in enumerate(eqns) if k != writer and same_memory & _roots(e.inputs, layouts)}
         tried = [n | (readers | checks - {writer}) if k == writer else n for k, n in enumerate(needs)]
         tried_order = _sorted(tried)
         if len(tried_order) == len(eqns):
@@ -172,12 +174,12 @@ def _roots(atoms: Iterable[object], layouts: dict[Var, Layout]) -> set[Var]:
     return {layouts[x].root for x in atoms if isinstance(x, Var)}
 
 
-def _may_replace(eqn: Eqn, new: Var, old: Var, layouts: dict[Var, Layout]) -> bool:
+def _may_replace(eqn: Eqn, new: Var, old: Var, same_memory: set[Var], layouts: dict[Var, Layout]) -> bool:
     """Whether the kernel that makes `new` may write it over `old`: it reads each element of `old` before that place is written."""
     space = eqn.params.get("cluster")
     if not isinstance(space, Cluster):
         return False
-    if any(x is not old and layouts[x].root is old for x in eqn.inputs if isinstance(x, Var)):
+    if any(x is not old and layouts[x].root in same_memory for x in eqn.inputs if isinstance(x, Var)):
         return False
     if old not in eqn.inputs:
         return True

@@ -5,11 +5,12 @@ Takes a captured graph; gives a plan. SADL_DEBUG=3 prints the graph after each p
 
 import logging
 import sys
+from collections.abc import Sequence
 
 from sadl.compiler.cse import cse
 from sadl.compiler.dce import dce
 from sadl.compiler.fuse import fuse
-from sadl.compiler.ir import Graph, print_graph, verify
+from sadl.compiler.ir import Graph, Var, print_graph, verify
 from sadl.compiler.memory import Plan, plan_memory
 from sadl.compiler.simplify import simplify
 from sadl.config import config
@@ -30,5 +31,6 @@ def optimise(graph: Graph) -> Graph:
     return graph
 
 
-def plan(graph: Graph) -> Plan:
-    return plan_memory(optimise(graph))
+def plan(graph: Graph, shared: Sequence[tuple[Var, Var]] = ()) -> Plan:
+    """Everything up to a plan; `shared` as for `plan_memory`."""
+    return plan_memory(optimise(graph), shared)

@@ -5,6 +5,7 @@ would have changed: state in place, `.grad`s, and results, which the surrounding
 """
 
 from collections.abc import Callable
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +13,14 @@ import numpy as np
 
 from sadl.autograd import vjp
 from sadl.compiler.dce import dce
-from sadl.compiler.ir import Graph, evaluate, verify
+from sadl.compiler.ir import Graph, Var, evaluate, verify
 from sadl.compiler.joint import split
 from sadl.compiler.pipeline import plan
 from sadl.compiler.program import Program
 from sadl.compiler.shot import Shot, same
 from sadl.config import config
 from sadl.op import Op
-from sadl.tape import ITEM, Node, Traced, plain, toucher
+from sadl.tape import ITEM, Node, Traced, plain, touch, toucher
 from sadl.tensor import CpuTensor, Tensor
 from sadl.tree import unflatten
 
@@ -36,7 +37,7 @@ class Runner:
         self.graph = graph
         self._tracked = _Gradient(shot, graph, self._live_inputs) if shot.live else None
         forward = self._tracked.forward if self._tracked else graph
-        self._program = Program(plan(forward))
+        self._program = Program(plan(forward, _overlaps(shot)))
         backward = [self._tracked.program] if self._tracked else []
         self.programs = [self._program, *backward]
         sources = self._sources = [s for i in self._live_inputs if (s := shot.capture.sources[i]).kind != "cotangent"]
@@ -44,10 +45,12 @@ class Runner:
         self._arguments = [(k, s.index) for k, s in enumerate(sources) if s.kind == "arg"]
         self._grad_inputs = [(k, s.held) for k, s in enumerate(sources) if s.kind == "grad"]
         self._overwritten = [] if self._grad_inputs else shot.grads
-        held = [t for t, i in shot.writes if i not in constants and shot.capture.sources[i].kind == "held"]
-        self._touch = toucher(plain(t) for t in held)
+        written = [(t, shot.capture.sources[i]) for t, i in shot.writes if i not in constants]
+        self._touch = toucher(plain(t) for t, source in written if source.kind == "held")
+        self._written_arguments = [source.index for _, source in written if source.kind == "arg"]
         self._as_tensor = [isinstance(shot.outs[i], Tensor) for i in shot.returned]
-        self._is_fixed = all(isinstance(x, CpuTensor) for x in shot.outs) and len(shot.outs) == 1
+        self._statics = [None if i in shot.returned or i in shot.kept else x for i, x in enumerate(shot.outs)]
+        shot.outs = []  # results of the captured call, which nobody needs any more
 
     def __call__(self, leaves: list[Any]) -> Any:
         inputs = self._fetch(leaves)
@@ -55,6 +58,8 @@ class Runner:
             tensor._grad = None  # so that its array can be used again
         arrays = self._program(inputs)
         self._touch()
+        for index in self._written_arguments:
+            touch(plain(leaves[index]))
         shot = self.shot
         n = len(shot.returned)
         for tensor, array in zip(shot.grads, arrays[n : n + len(shot.grads)], strict=True):
@@ -68,21 +73,19 @@ class Runner:
 
     def _fetch(self, leaves: list[Any]) -> list[np.ndarray]:
         inputs = self._inputs.copy()
-        arrays = [x for x in leaves if isinstance(x, np.ndarray)]
         for k, index in self._arguments:
-            inputs[k] = plain(arrays[index])
+            inputs[k] = plain(leaves[index])
         for k, tensor in self._grad_inputs:
             inputs[k] = plain(tensor._grad)
         return inputs
 
     def _holders(self, leaves: list[Any]) -> list[Any]:
         """The objects the inputs were taken from on this call."""
-        arrays = [x for x in leaves if isinstance(x, np.ndarray)]
-        return [arrays[s.index] if s.kind == "arg" else s.held for s in self._sources]
+        return [leaves[s.index] if s.kind == "arg" else s.held for s in self._sources]
 
     def _result(self, results: list[Any], leaves: list[Any]) -> Any:
         shot = self.shot
-        outs = list(shot.outs)
+        outs = self._statics.copy()
         for i, result in zip(shot.returned, results, strict=False):
             outs[i] = result
         if shot.kept:
@@ -90,6 +93,18 @@ class Runner:
             for i, place in shot.kept.items():
                 outs[i] = holders.get(place, outs[i])
         return unflatten(shot.structure, outs)
+
+
+def _overlaps(shot: Shot) -> list[tuple[Var, Var]]:
+    """Pairs of inputs that look at the same memory, of which one is written."""
+    written = {i for _, i in shot.writes}
+    pairs = itertools.combinations(enumerate(shot.capture.raws), 2) if written else ()
+    inputs = shot.graph.inputs
+    return [
+        (inputs[i], inputs[j])
+        for (i, a), (j, b) in pairs
+        if (i in written or j in written) and np.may_share_memory(a, b)
+    ]
 
 
 def _tensor(array: np.ndarray) -> CpuTensor:

@@ -55,12 +55,12 @@ def take(fn: Callable[..., Any], leaves: list[Any], structure: Structure) -> Sho
     """Call `fn` for real, under capture."""
     capture = Capture()
     given = list(leaves)
-    arrays = [i for i, x in enumerate(leaves) if isinstance(x, np.ndarray)]
     try:
         with capture:
-            for n, i in enumerate(arrays):
-                given[i] = _stand_in(leaves[i])
-                capture.argument(given[i], n)
+            for i, x in enumerate(leaves):
+                if isinstance(x, np.ndarray):
+                    given[i] = _stand_in(x)
+                    capture.argument(given[i], i)
             args, kwargs = unflatten(structure, given)
             shot = _describe(capture, fn(*args, **kwargs))
     except BaseException:
@@ -70,6 +70,7 @@ def take(fn: Callable[..., Any], leaves: list[Any], structure: Structure) -> Sho
     shot.result = unflatten(shot.structure, [own.get(id(x), x) for x in shot.outs])
     for tensor in shot.grads:
         tensor._grad = np.array(plain(tensor._grad))
+    capture.forget()
     return shot
 
 
@@ -119,15 +120,11 @@ def same(first: Shot, second: Shot) -> set[int]:
     """Positions of inputs that are constants: arrays that are made anew on each call, with the same values.
 
     Raises:
-        CaptureError: the two calls did not do the same; what `second` had written is put back.
+        CaptureError: the two calls did not do the same.
     """
-    try:
-        _same_statics(first, second)
-        _same_equations(first, second)
-        return _constants(first, second)
-    except CaptureError:
-        second.capture.roll_back()
-        raise
+    _same_statics(first, second)
+    _same_equations(first, second)
+    return _constants(first, second)
 
 
 def _changed(what: str, where: str = "") -> CaptureError:
