@@ -247,6 +247,20 @@ def written_at(array: Any) -> int:
     return when if ref is not None and ref() is root else 0
 
 
+# ---- which Tensors are leaves that require a gradient ----------------------------------------------------------
+
+_leaf_epoch = [0]
+
+
+def leaf_epoch() -> int:
+    """A number that changes whenever a Tensor starts or ceases to require a gradient other than by being computed."""
+    return _leaf_epoch[0]
+
+
+def new_leaf_epoch() -> None:
+    _leaf_epoch[0] = tick()
+
+
 # ---- where in the user's code ----------------------------------------------------------------------------------
 
 _PACKAGE = str(Path(__file__).parent) + "/"

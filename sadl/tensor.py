@@ -19,7 +19,7 @@ from sadl.errors import GradientError, ShapeError, UnrecordedError, explain
 from sadl.op import ALIASES, CONSTANT, FUNCTIONS, HOST, METADATA, METHODS, OPS, UFUNC_METHODS, UFUNCS, Op
 from sadl.ops.indexing import is_data_dependent, take_item
 from sadl.ops.movement import reshape_, transpose_
-from sadl.tape import ALIAS, MODE, Node, Traced, bind, is_grad_enabled, plain, require_float, touch
+from sadl.tape import ALIAS, MODE, Node, Traced, bind, is_grad_enabled, new_leaf_epoch, plain, require_float, touch
 from sadl.tree import flatten
 
 _view = np.ndarray.view
@@ -97,11 +97,13 @@ class Tensor(Traced):
         if wanted and self._node is None:
             require_float(self.dtype, type(self).__name__)
             self._node = leaf_node(self)
+            new_leaf_epoch()
         elif not wanted and not self.is_leaf():
             what = "requires_grad cannot be switched off on the result of an operation"
             raise GradientError(explain("requires_grad", what, "use t.detach()"))
-        elif not wanted:
+        elif not wanted and self._node is not None:
             self._node = None
+            new_leaf_epoch()
 
     @property
     def grad(self) -> Any:
@@ -158,6 +160,7 @@ class Tensor(Traced):
         target = self if in_place else self._wrap(self._plain().copy())
         if in_place:
             self._node = None
+            new_leaf_epoch()
         if wanted:
             target.requires_grad = True
         target.keep_grad = keep
@@ -568,6 +571,8 @@ def write(target: Any, value: Any) -> Any:
     np.copyto(target._plain(), new._raw)
     touch(target._raw)
     if MODE.get().grad:  # a node made after the write, so that the sweep can tell it from writes that nobody recorded
+        if (target._node is None) is not (new._node is None):
+            new_leaf_epoch()
         target._node = None if new._node is None else Node(ALIAS, [new._raw], [new._node], {}, target._raw)
     return target
 

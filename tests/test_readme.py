@@ -115,11 +115,6 @@ def check_asarray() -> None:
     assert np.stack([t[0], t[1]]).requires_grad
 
 
-def check_flat() -> None:
-    assert isinstance((leaf() * 2).flat, np.flatiter)
-    assert (leaf() * 2).reshape(-1).requires_grad
-
-
 def check_writing_into_an_ndarray() -> None:
     b, t = np.zeros(3), leaf()
     b[0] = t[1] * 2
@@ -141,9 +136,10 @@ def check_closure_float() -> None:
     held[0] = 0.7
     with pytest.raises(CaptureError, match=r"changed from 0\.5 to 0\.7"):
         run(np.ones(2))
+    held[0] = 0.5
     run(np.ones(2)), run(np.ones(2))
     held[0] = 0.9
-    assert run(np.ones(2)).tolist() in ([0.5, 0.5], [0.7, 0.7])
+    assert run(np.ones(2)).tolist() == [0.5, 0.5]
     lr = sadl.Tensor(0.5)
     run = sadl.compile(lambda x: x * lr)
     run(np.ones(2)), run(np.ones(2))
@@ -199,7 +195,6 @@ def check_changing_a_leaf() -> None:
 
 SHARP_BITS = {
     "`np.asarray(t)`, `np.array([t, u])`": check_asarray,
-    "`t.flat`": check_flat,
     "`b[0] = t` for an ndarray `b`": check_writing_into_an_ndarray,
     "a float from a closure or an attribute, compiled": check_closure_float,
     "`print(t)` in a compiled function": check_print,

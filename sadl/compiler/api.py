@@ -6,6 +6,7 @@ The first two calls with a signature run the Python, for real, under capture; fr
 
 import functools
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,8 +21,9 @@ from sadl.compiler.shot import Shot, take
 from sadl.config import config
 from sadl.function import structure_epoch
 from sadl.kernels import store
-from sadl.tape import MODE, Traced
-from sadl.tree import flatten
+from sadl.tape import MODE, Traced, leaf_epoch
+from sadl.tensor import CpuParameter, CpuTensor
+from sadl.tree import Structure, flatten
 
 log = logging.getLogger("sadl.compiler")
 
@@ -63,6 +65,7 @@ class Compiled:
         self.fn = fn
         self.stats = Stats()
         self._entries: dict[Any, list[_Entry]] = {}
+        self._lock = threading.RLock()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["fn"], name)
@@ -74,6 +77,10 @@ class Compiled:
         else:
             object.__setattr__(self, name, value)
 
+    def __reduce__(self) -> Any:
+        """A copy has programs of its own."""
+        return Compiled, (self.fn,)
+
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """As a decorator of methods: bound like any function."""
         return self if instance is None else functools.partial(self, instance)
@@ -82,11 +89,22 @@ class Compiled:
         mode = MODE.get()
         if mode.recorder is not None or not config.compile:
             return self.fn(*args, **kwargs)
-        leaves, structure = flatten((args, kwargs))
+        leaves, structure = _flatten_call(args, kwargs)
         entries = self._entries.setdefault((structure, mode.grad, *map(_describe, leaves)), [])
-        entry = next((e for e in entries if e.holds()), None)
-        if entry is not None and entry.runner is not None:
-            return entry.runner(leaves)
+        for entry in entries:
+            if entry.holds():
+                return entry.runner(leaves) if entry.runner is not None else self._capture(entries, leaves, structure)
+        return self._capture(entries, leaves, structure)
+
+    def _capture(self, entries: "list[_Entry]", leaves: list[Any], structure: Structure) -> Any:
+        """Run the Python; the second time there is enough to build a program from."""
+        with self._lock:
+            entry = next((e for e in entries if e.holds()), None)
+            if entry is not None and entry.runner is not None:  # another thread was faster
+                return entry.runner(leaves)
+            return self._capture_alone(entry, entries, leaves, structure)
+
+    def _capture_alone(self, entry: Any, entries: "list[_Entry]", leaves: list[Any], structure: Structure) -> Any:
         shot = take(self.fn, leaves, structure)
         self.stats.captures += 1
         if entry is None:
@@ -152,21 +170,58 @@ class _Entry:
         self.epoch = structure_epoch()
         self._guards = shot.capture.guards
         self._leaves = [(t, t._node is None) for t in shot.capture.held_leaves()]
+        self._leaf_epoch = leaf_epoch()
 
     def holds(self) -> bool:
-        return (
-            self.epoch == structure_epoch()
-            and all((t._node is None) is frozen for t, frozen in self._leaves)
-            and all(check() == value for check, value in self._guards)
-        )
+        if self.epoch != structure_epoch() or (self._leaf_epoch != leaf_epoch() and not self._same_leaves()):
+            return False
+        return all(check() == value for check, value in self._guards) if self._guards else True
+
+    def _same_leaves(self) -> bool:
+        """Whether the Tensors the function holds require gradients as they did."""
+        now = leaf_epoch()
+        if any((t._node is None) is not frozen for t, frozen in self._leaves):
+            return False
+        self._leaf_epoch = now
+        return True
+
+
+_SINGLE = {np.ndarray, CpuTensor, CpuParameter, bool, int, float, str}  # types that are leaves without looking
+
+
+def _flatten_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Structure]:
+    if not kwargs and _SINGLE.issuperset(map(type, args)):
+        return list(args), _positional(len(args))
+    return flatten((args, kwargs))
+
+
+@functools.cache
+def _positional(n: int) -> Structure:
+    """The structure of a call with `n` leaves and no keyword."""
+    return flatten(((0,) * n, {}))[1]
 
 
 def _describe(leaf: Any) -> Any:
     """What of an argument decides which program runs: the type of an array, the value of anything else."""
     if isinstance(leaf, np.ndarray):
         return leaf.shape, leaf.dtype, isinstance(leaf, Traced) and leaf._node is not None
+    if isinstance(leaf, (float, complex)):
+        return type(leaf), repr(leaf)  # 0.0 and -0.0 are equal, and NaN is not
     try:
         hash(leaf)
     except TypeError:
-        return type(leaf), id(leaf)
+        return _Itself(leaf)
     return type(leaf), leaf
+
+
+@dataclass(eq=False)
+class _Itself:
+    """An argument that has no hash: equal to itself alone, and kept, so that no other gets its id."""
+
+    leaf: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self.leaf is other.leaf
+
+    def __hash__(self) -> int:
+        return id(self.leaf)

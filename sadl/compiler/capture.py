@@ -46,6 +46,7 @@ class Capture:
         self.written: dict[int, Any] = {}  # id of a plain array -> the Tensor whose memory was written
         self.grads: dict[int, Any] = {}  # id of a Tensor -> the Tensor whose .grad was set
         self.guards: list[tuple[Callable[[], Any], Any]] = []
+        self._read: dict[int, Any] = {}  # id of a Tensor -> its .grad as a Tensor
         self._undo: list[Callable[[], None]] = []
         self._env: dict[int, Var] = {}  # id of a plain array -> the value it holds now
         self._bound_at: dict[int, int] = {}  # the same -> when that was noted
@@ -92,12 +93,12 @@ class Capture:
         grad = tensor._grad
         if id(tensor) in self.grads or isinstance(grad, Traced):
             return grad
-        self.guards.append((lambda: tensor._grad is None, grad is None))
-        if grad is not None:
-            wrapped = tensor._wrap(grad)
-            self._hold(wrapped, Source("grad", held=tensor))
-            tensor._grad = grad = wrapped
-        return grad
+        if id(tensor) not in self._read:
+            self.guards.append((lambda: None if tensor._grad is None else tensor._grad.dtype, grad if grad is None else grad.dtype))
+            self._read[id(tensor)] = wrapped = None if grad is None else tensor._wrap(grad)
+            if grad is not None:
+                self._hold(wrapped, Source("grad", held=tensor))
+        return self._read[id(tensor)]
 
     def write_grad(self, tensor: Any) -> None:
         if id(tensor) not in self.grads:

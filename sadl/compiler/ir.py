@@ -174,10 +174,14 @@ def evaluate(graph: Graph, *args: Any) -> list[Any]:
         if isinstance(body, Graph):
             results: Any = evaluate(body, *inputs)
         else:
-            results = bind(eqn.op, *inputs, **eqn.params)
-            results = results if eqn.op.outs != 1 else (results,)
+            results = results_of(bind(eqn.op, *inputs, **eqn.params))
         env.update(zip(eqn.outs, results, strict=True))
     return [read(x) for x in graph.outputs]
+
+
+def results_of(value: Any) -> Any:
+    """What an operation gave, as a sequence; some of NumPy's functions give a tuple of one."""
+    return value if isinstance(value, (tuple, list)) else (value,)
 
 
 # ---- rewriting -----------------------------------------------------------------------------------------------------

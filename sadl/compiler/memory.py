@@ -141,6 +141,8 @@ def _of_view(eqn: Eqn, source: Layout) -> Layout | None:
             return None
     else:
         out = eqn.op.run(probe, **eqn.params)
+    if isinstance(out, np.generic):  # an index of integers alone gives a copy of the element, unless one axis is left
+        out = eqn.op.run(probe[..., None], **eqn.params).reshape(())
     offset = out.__array_interface__["data"][0] - one.__array_interface__["data"][0]
     return Layout(source.root, source.offset + offset, out.strides)
 

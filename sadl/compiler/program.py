@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 
 from sadl.compiler.cache import Kernel, folder, get_kernel
-from sadl.compiler.ir import Eqn, Literal, Var
+from sadl.compiler.ir import Atom, Eqn, Literal, Var, results_of
 from sadl.compiler.lower import Nest, lower, scratch_size
 from sadl.compiler.memory import ALIGN, Buffer, Layout, Plan
 from sadl.compiler.render import render
 from sadl.config import config
+from sadl.errors import CompileError, explain
 from sadl.kernels import blas, store
+
+MSG_SIZE = "its result has shape {}, but had {} when it was captured: in a compiled program shapes do not depend on values"
 
 _FUNCTION = ctypes.CFUNCTYPE(
     ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
@@ -35,7 +38,7 @@ class Program:
         self.kernels: list[Kernel] = []
         self.native = config.jit
         self.library_calls: list[Eqn] = []
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._keep: list[Any] = []  # memory that packed addresses point to
         self._arena = _aligned(plan.arena_bytes)
         self._consts = [np.ascontiguousarray(a) for a in plan.graph.consts.values()]
@@ -47,9 +50,13 @@ class Program:
         for eqn in plan.eqns:
             self._add(eqn)
         self._finish()
-        self._last: list[Any] = [None] * len(plan.graph.inputs)
+        self._given: list[Any] = [None] * len(plan.graph.inputs)
+        self._arrays: list[Any] = [None] * len(plan.graph.inputs)
+        self._staged: set[int] = set()  # inputs that are copied because kernels need them contiguous
         self._returned = [i for i, v in enumerate(plan.graph.outputs) if i not in plan.graph.donated]
-        self._pools: dict[int, list[np.ndarray]] = {i: [] for i in self._returned}
+        self._outputs: dict[int, np.ndarray] = {}
+        self._pools: dict[int, list[tuple[np.ndarray, int]]] = {i: [] for i in self._returned}
+        self._output_at: dict[int, int] = {}
 
     # ---- building ------------------------------------------------------------------------------------------------
 
@@ -82,8 +89,8 @@ class Program:
         return {v: held[b] for v in eqn.outs if (b := self.plan.buffers[v]).kind == "input"}
 
     def _launch(self, function: int, block: list[Any], upper: int) -> None:
-        if not self._segments or not isinstance(self._segments[-1], list):
-            self._segments.append([len(self._rows), len(self._rows)])
+        if not self._segments or not isinstance(self._segments[-1], tuple):
+            self._segments.append((len(self._rows), len(self._rows)))
         index = len(self._blocks)
         for slot, value in enumerate(block):
             if isinstance(value, tuple):  # an address that is filled in on each call
@@ -91,7 +98,7 @@ class Program:
                 self._patches.setdefault(buffer, []).append((index, slot, offset))
         self._blocks.append([0 if isinstance(v, tuple) else v for v in block])
         self._rows.append((function, index, upper))
-        self._segments[-1][1] += 1
+        self._segments[-1] = (self._segments[-1][0], len(self._rows))
 
     def _slot(self, kind: str, what: Any, nest: Nest, scratch: dict[Var, int], type_: str) -> Any:
         if kind == "size":
@@ -163,47 +170,68 @@ class Program:
 
     def __call__(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """The outputs that are not donated, as new arrays; donated ones are written into their inputs' memory."""
-        with self._lock:
-            outputs = {i: self._output(i) for i in self._returned}
-            arrays = [x if x.flags.c_contiguous and x.flags.aligned else np.array(x, order="C") for x in inputs]
-            self._fill_in(arrays, outputs)
-            self._arrays, self._outputs = arrays, outputs
-            for segment in self._segments:
-                if isinstance(segment, list):
-                    self._run(self._unused, self._unused, self._table_at, segment[0], segment[1])  # type: ignore[misc]
-                else:
-                    segment()
-            self._arrays = self._outputs = ()  # type: ignore[assignment]
-        for into in self.plan.graph.donated.values():
-            if arrays[into] is not inputs[into]:
-                np.copyto(inputs[into], arrays[into])
-        return list(outputs.values())
+        with self.lock:
+            for i, x in enumerate(inputs):
+                self.set_input(i, x)
+            return self.run()
 
-    def _fill_in(self, arrays: list[np.ndarray], outputs: dict[int, np.ndarray]) -> None:
-        slots, args = self._slots, self._args
-        for i, x in enumerate(arrays):
-            if x is not self._last[i]:
-                self._last[i] = x
-                at = _pointer(x)
-                for slot, offset in slots.get(Buffer("input", i), ()):
-                    args[slot] = at + offset
-        for i, x in outputs.items():
-            at = _pointer(x)
-            for slot, offset in slots.get(Buffer("output", i), ()):
-                args[slot] = at + offset
+    def set_input(self, i: int, x: np.ndarray) -> None:
+        """Use `x` as input `i` from now on. Hold the lock."""
+        if x is self._given[i]:
+            return
+        self._given[i] = x
+        if x.flags.c_contiguous and x.flags.aligned:
+            self._staged.discard(i)
+        else:
+            self._staged.add(i)
+            x = np.empty(x.shape, x.dtype)
+        self._arrays[i] = x
+        self._patch(Buffer("input", i), _pointer(x))
 
-    def _output(self, i: int) -> np.ndarray:
-        """An array for output `i`: one that was given out before and that nobody holds any more, or a new one."""
+    def run(self) -> list[np.ndarray]:
+        """Run on the inputs that were set. Hold the lock."""
+        for i in self._staged:
+            np.copyto(self._arrays[i], self._given[i])
+        for i in self._returned:
+            self._new_output(i)
+        for segment in self._segments:
+            if isinstance(segment, tuple):
+                self._run(self._unused, self._unused, self._table_at, *segment)  # type: ignore[misc]
+            else:
+                segment()
+        for into in self.plan.graph.donated.values() if self._staged else ():
+            if into in self._staged:
+                np.copyto(self._given[into], self._arrays[into])
+        results = [self._outputs[i] for i in self._returned]
+        self._outputs.clear()
+        return results
+
+    def _patch(self, buffer: Buffer, at: int) -> None:
+        for slot, offset in self._slots.get(buffer, ()):
+            self._args[slot] = at + offset
+
+    def _new_output(self, i: int) -> None:
+        """Take an array for output `i`: one that was given out before and that nobody holds any more, or a new one."""
+        for entry in self._pools[i]:
+            if sys.getrefcount(entry[0]) == 2:  # the pool and this call; a variable would count or not, by version
+                array, at = entry
+                break
+        else:
+            array, at = self._allocate(i)
+        self._outputs[i] = array
+        if self._output_at.get(i) != at:
+            self._output_at[i] = at
+            self._patch(Buffer("output", i), at)
+
+    def _allocate(self, i: int) -> tuple[np.ndarray, int]:
         atom = self.plan.graph.outputs[i]
         if isinstance(atom, Literal):
-            return np.array(atom.value)
-        pool = self._pools[i]
-        for array in pool:
-            if sys.getrefcount(array) == 3:  # the pool, the loop variable, the argument of getrefcount
-                return array
+            return np.array(atom.value), 0
         array = np.empty(atom.aval.shape, atom.aval.dtype)  # of the size of its buffer, whose shape may be another
-        pool.append(array) if len(pool) < 4 else None
-        return array
+        entry = array, _pointer(array)
+        if len(self._pools[i]) < 4:
+            self._pools[i].append(entry)
+        return entry
 
     # ---- steps that run in Python --------------------------------------------------------------------------------
 
@@ -227,13 +255,29 @@ class Program:
         return np.ndarray(root.aval.shape, root.aval.dtype, self._arena, buffer.index)
 
     def _library_call(self, eqn: Eqn) -> Callable[[], None]:
+        read = [self._reader(x) for x in eqn.inputs]
+
         def step() -> None:
-            inputs = [x.value if isinstance(x, Literal) else self._array(x) for x in eqn.inputs]
-            results = eqn.op.run(*inputs, **eqn.params)
-            for v, result in zip(eqn.outs, results if eqn.op.outs != 1 else (results,), strict=True):
+            results = results_of(eqn.op.run(*[r() for r in read], **eqn.params))
+            for v, result in zip(eqn.outs, results, strict=True):
+                if np.shape(result) != v.aval.shape:
+                    what = MSG_SIZE.format(np.shape(result), v.aval.shape)
+                    raise CompileError(explain(eqn.op.name, what, "call it outside", eqn.where))
                 np.copyto(self._array(v), result)
 
-        return step
+        def check() -> None:
+            eqn.op.run(*[r() for r in read], **eqn.params)
+
+        return check if eqn.op.checks else step
+
+    def _reader(self, x: Atom) -> Callable[[], Any]:
+        """What gives the value of an operand on each call; places that never move are looked up once."""
+        if isinstance(x, Literal):
+            return lambda: x.value
+        if self.plan.buffers[self.plan.layouts[x].root].kind in ("arena", "const"):
+            array = self._array(x)
+            return lambda: array
+        return lambda: self._array(x)
 
     def _python_launch(
         self, kernel: Kernel, bound: Any, nest: Nest, scratch: dict[Var, int], upper: int

@@ -22,7 +22,7 @@ from sadl.config import config
 from sadl.op import Op
 from sadl.tape import ITEM, Node, Traced, plain, touch, toucher
 from sadl.tensor import CpuTensor, Tensor
-from sadl.tree import unflatten
+from sadl.tree import LEAF, unflatten
 
 
 class Runner:
@@ -41,7 +41,9 @@ class Runner:
         backward = [self._tracked.program] if self._tracked else []
         self.programs = [self._program, *backward]
         sources = self._sources = [s for i in self._live_inputs if (s := shot.capture.sources[i]).kind != "cotangent"]
-        self._inputs = [plain(s.held) if s.kind == "held" else None for s in sources]
+        for k, source in enumerate(sources):
+            if source.kind == "held":
+                self._program.set_input(k, plain(source.held))
         self._arguments = [(k, s.index) for k, s in enumerate(sources) if s.kind == "arg"]
         self._grad_inputs = [(k, s.held) for k, s in enumerate(sources) if s.kind == "grad"]
         self._overwritten = [] if self._grad_inputs else shot.grads
@@ -53,31 +55,27 @@ class Runner:
         shot.outs = []  # results of the captured call, which nobody needs any more
 
     def __call__(self, leaves: list[Any]) -> Any:
-        inputs = self._fetch(leaves)
+        program, shot = self._program, self.shot
         for tensor in self._overwritten:
             tensor._grad = None  # so that its array can be used again
-        arrays = self._program(inputs)
+        with program.lock:
+            for k, index in self._arguments:
+                program.set_input(k, plain(leaves[index]))
+            for k, tensor in self._grad_inputs:
+                program.set_input(k, plain(tensor._grad))
+            arrays = program.run()
         self._touch()
         for index in self._written_arguments:
             touch(plain(leaves[index]))
-        shot = self.shot
         n = len(shot.returned)
-        for tensor, array in zip(shot.grads, arrays[n : n + len(shot.grads)], strict=True):
+        for tensor, array in zip(shot.grads, arrays[n:], strict=False):
             tensor._grad = array
         for tensor in shot.cleared:
             tensor._grad = None
         results = [_tensor(a) if t else a for t, a in zip(self._as_tensor, arrays, strict=False)]
         if self._tracked:
-            self._tracked.attach(results, inputs, arrays[n + len(shot.grads) :], self._holders(leaves))
-        return self._result(results, leaves)
-
-    def _fetch(self, leaves: list[Any]) -> list[np.ndarray]:
-        inputs = self._inputs.copy()
-        for k, index in self._arguments:
-            inputs[k] = plain(leaves[index])
-        for k, tensor in self._grad_inputs:
-            inputs[k] = plain(tensor._grad)
-        return inputs
+            self._tracked.attach(results, arrays[n + len(shot.grads) :], self._holders(leaves))
+        return results[0] if shot.structure == LEAF and results else self._result(results, leaves)
 
     def _holders(self, leaves: list[Any]) -> list[Any]:
         """The objects the inputs were taken from on this call."""
@@ -147,8 +145,9 @@ class _Gradient:
         self._plain_forward = _outputs_only(joint, n_outputs, n_cotangents, self._live)
         self.op = Op("compiled", _not_run, "call", pullback=self._pull_back, outs=len(shot.live))
 
-    def attach(self, results: list[Any], inputs: list[Any], residuals: list[Any], holders: list[Any]) -> None:
-        """Give the results their place in the graph of the surroundings."""
+    def attach(self, results: list[Any], residuals: list[Any], holders: list[Any]) -> None:
+        """Give the results their place in the graph of the surroundings; `holders` are the objects of the inputs."""
+        inputs = [plain(h) for h in holders]
         parents = [h._node if isinstance(h, Traced) else None for h in holders]
         outs = tuple(results[k]._raw for k in self._live)
         node = Node(self.op, inputs, parents, {"residuals": residuals}, outs)

@@ -177,10 +177,10 @@ def power_to_product(eqn: Eqn, made: Made) -> Atom | Eqn | None:
 
 
 def add_negative(eqn: Eqn, made: Made) -> Eqn | None:
-    """x + -y is x - y."""
+    """x + -y is x - y, where both are of one dtype: a small integer wraps around when it is negated."""
     for i in (1, 0):
         source = _made_by(eqn.inputs[i], made, "negative")
-        if source:
+        if source and source.out.aval.dtype == eqn.out.aval.dtype:
             return _as("subtract", eqn, eqn.inputs[1 - i], source.inputs[0])
     return None
 

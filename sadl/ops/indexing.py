@@ -129,20 +129,23 @@ def _put_along(g: Any, i: Any, *, axis: int, size: int) -> Any:
     return out
 
 
-def _positive(i: Any, *, size: int) -> Any:
-    """Indices into an axis of `size`, counted from the front. Raises IndexError for one out of range."""
-    low, high = (i.min(), i.max()) if i.size else (0, -1)
-    if low < -size or high >= size:
-        raise IndexError(f"index {low if low < -size else high} is out of bounds for an axis of size {size}")
-    return np.where(i < 0, i + size, i) if low < 0 else i.copy()
+def _check_index(outside: Any, i: Any, *, size: int) -> Any:
+    """Raise the error that NumPy raises, for the first index that is out of range, if there is one."""
+    if outside:
+        wrong = i[(i < -size) | (i >= size)][0]
+        raise IndexError(f"index {wrong} is out of bounds for an axis of size {size}")
+    return outside
 
 
-positive_index = call("positive_index", _positive, [None], infer=lambda op, i, *, size: i, checks=True)
+check_index = call("check_index", _check_index, [None, None], infer=lambda op, outside, i, *, size: outside, checks=True)
 
 
 def _hit(i: Any, like: Any, axis: int) -> Any:
     """Where the position along `axis` of something shaped `like` is the one that `i` asks for."""
-    return bind(iota, like, axis=axis) == bind(positive_index, i, size=like.shape[axis])
+    size = like.shape[axis]
+    i = i.astype(np.int64)
+    bind(check_index, np.any((i < -size) | (i >= size)), i, size=size)
+    return bind(iota, like, axis=axis) == np.where(i < 0, i + size, i)
 
 
 def _expand_take(x: Any, i: Any, *, axis: int) -> Any:
