@@ -10,7 +10,19 @@ from typing import Any
 import numpy as np
 
 from sadl.errors import GradientError, RuleError, ShapeError, StaleValueError, explain
-from sadl.tape import ALIAS, ITEM, MODE, Node, Traced, any_written, enable_grad, no_grad, plain, require_float, written_at
+from sadl.tape import (
+    ALIAS,
+    ITEM,
+    MODE,
+    Node,
+    Traced,
+    any_written,
+    enable_grad,
+    no_grad,
+    plain,
+    require_float,
+    written_at,
+)
 from sadl.tensor import CpuTensor, Tensor, as_recorded, leaf_node
 from sadl.tree import flatten, unflatten
 
@@ -156,7 +168,13 @@ class _Stale:
     __array_ufunc__ = None
 
     def __init__(self, array: Any, node: Node) -> None:
-        self.shape, self.dtype, self.ndim, self.size, self._node = array.shape, array.dtype, array.ndim, array.size, node
+        self.shape, self.dtype, self.ndim, self.size, self._node = (
+            array.shape,
+            array.dtype,
+            array.ndim,
+            array.size,
+            node,
+        )
 
     def _fail(self, *_: Any, **__: Any) -> Any:
         what = "a value that its gradient needs was changed in place after it had been used"
@@ -187,7 +205,9 @@ def backward(
     """
     if not isinstance(loss, Tensor) or loss._node is None:
         what = "this value does not depend on anything that requires a gradient"
-        raise GradientError(explain("backward", what, "make the inputs with requires_grad=True, outside sadl.no_grad()"))
+        raise GradientError(
+            explain("backward", what, "make the inputs with requires_grad=True, outside sadl.no_grad()")
+        )
     seed = _seed(loss, grad)
     recorded = create_graph or MODE.get().recorder is not None
     with enable_grad() if create_graph else no_grad():
@@ -378,7 +398,7 @@ def check_grads(
 
 
 def _check_order(
-    f: Callable[..., Any], xs: list[Any], order: int, rtol: float | None, rng: 'np.random.Generator', of: str
+    f: Callable[..., Any], xs: list[Any], order: int, rtol: float | None, rng: "np.random.Generator", of: str
 ) -> None:
     out, pullback = vjp(f, *xs)
     cts = [_like(rng, o) for o in flatten(out)[0]]
@@ -393,7 +413,7 @@ def _check_order(
         _check_order(second, [*xs, *cts], order - 1, rtol, rng, of + " of the gradient")
 
 
-def _compare(f: Any, xs: Any, cts: Any, grads: Any, rtol: float | None, rng: 'np.random.Generator', of: str) -> None:
+def _compare(f: Any, xs: Any, cts: Any, grads: Any, rtol: float | None, rng: "np.random.Generator", of: str) -> None:
     coarse = any(x.dtype.itemsize < 8 for x in xs)
     eps, rtol = (1e-2, rtol or 2e-2) if coarse else (1e-6, rtol or 2e-5)
     directions = [_like(rng, x) for x in xs]
@@ -410,7 +430,5 @@ def _dot(a: Any, b: Any) -> float:
     return float(np.sum(np.asarray(plain(a)) * np.asarray(plain(b))))
 
 
-def _like(rng: 'np.random.Generator', x: Any) -> np.ndarray:
+def _like(rng: "np.random.Generator", x: Any) -> np.ndarray:
     return np.asarray(rng.standard_normal(np.shape(x)), dtype=x.dtype)
-
-

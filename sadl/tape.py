@@ -35,10 +35,11 @@ class Recorder(Protocol):
 class Mode:
     """What is in force in this context: recording gradients, and who else listens."""
 
-    __slots__ = ("grad", "recorder")
+    __slots__ = ("grad", "recorder", "before")
 
-    def __init__(self, grad: bool, recorder: Recorder | None) -> None:
+    def __init__(self, grad: bool, recorder: Recorder | None, before: "Mode | None" = None) -> None:
         self.grad, self.recorder = grad, recorder
+        self.before = before  # what `no_grad` and `enable_grad` go back to
 
 
 MODE: ContextVar[Mode] = ContextVar("sadl_mode", default=Mode(True, None))  # noqa: B039  never changed in place
@@ -83,6 +84,14 @@ def plain(x: Any) -> Any:
     if isinstance(x, Traced):
         return x._plain() if x._raw is None else x._raw
     return x
+
+
+def arrayed(x: Any) -> Any:
+    """Nested lists as one array, or as one Tensor if there is a Tensor in them; anything else as it is."""
+    if not isinstance(x, (list, tuple)):
+        return x
+    parts = [arrayed(v) for v in x]
+    return np.stack(parts) if any(isinstance(v, Traced) for v in parts) else np.asarray(x)
 
 
 def bind(op: Op, *inputs: Any, **params: Any) -> Any:
@@ -157,25 +166,24 @@ def is_grad_enabled() -> bool:
 
 def set_global_grad_mode(enabled: bool) -> None:
     """Switch the recording of gradients on or off, in this thread and context, until it is changed again."""
-    MODE.set(Mode(bool(enabled), MODE.get().recorder))
+    mode = MODE.get()
+    MODE.set(Mode(bool(enabled), mode.recorder, mode.before))
 
 
 class _GradMode:
-    """Context manager and decorator; one instance may be entered several times, also while it is entered."""
+    """Context manager and decorator; one instance may be entered several times, also in several threads at once."""
 
     grad = True
 
-    def __init__(self) -> None:
-        self._before: list[Mode] = []
-
     def __enter__(self) -> "_GradMode":
         before = MODE.get()
-        self._before.append(before)
-        MODE.set(Mode(self.grad, before.recorder))
+        MODE.set(Mode(self.grad, before.recorder, before))
         return self
 
     def __exit__(self, *_: Any) -> None:
-        MODE.set(self._before.pop())
+        before = MODE.get().before
+        assert before is not None
+        MODE.set(before)
 
     def __call__(self, fn: F) -> F:
         @functools.wraps(fn)

@@ -5,7 +5,6 @@ declared not differentiable, or raises. Walking the record backward is left to `
 """
 
 import copy
-import functools
 import operator
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from sadl import ops  # noqa: F401  filling the registry
+from sadl import ops
 from sadl.backend import Device, check_device
+from sadl.calls import accepted, general_ufunc, is_heard, library_call, plain_all, read, rewrap, write
 from sadl.errors import GradientError, ShapeError, UnrecordedError, explain
-from sadl.op import ALIASES, CONSTANT, FUNCTIONS, HOST, METADATA, METHODS, OPS, UFUNC_METHODS, UFUNCS, Op
+from sadl.op import ALIASES, FUNCTIONS, HOST, METADATA, METHODS, OPS, UFUNCS, Op
 from sadl.ops.indexing import is_data_dependent, take_item
 from sadl.ops.movement import reshape_, transpose_
-from sadl.tape import ALIAS, MODE, Node, Traced, bind, is_grad_enabled, new_leaf_epoch, plain, require_float, touch
-from sadl.tree import flatten
+from sadl.tape import MODE, Node, Traced, bind, is_grad_enabled, new_leaf_epoch, plain, require_float, touch
 
 _view = np.ndarray.view
 
@@ -72,17 +71,17 @@ class Tensor(Traced):
             op = UFUNCS.get(ufunc)
             if op is not None:
                 return bind(op, *inputs)
-        return _ufunc(ufunc, method, inputs, kwargs)
+        return general_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_function__(self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         body = FUNCTIONS.get(func)
-        if func in METADATA or (not _is_heard((args, kwargs)) and kwargs.get("out") is None):
-            return _rewrap(self, func(*_plain_all(args), **_plain_all(kwargs)))
-        if body is not None and kwargs.keys() <= _accepted(body):
+        if func in METADATA or (not is_heard((args, kwargs)) and kwargs.get("out") is None):
+            return rewrap(self, func(*plain_all(args), **plain_all(kwargs)))
+        if body is not None and kwargs.keys() <= accepted(body):
             return body(*args, **kwargs)
         if func in HOST:
-            _read(self, f"np.{func.__name__}")
-            return func(*_plain_all(args), **_plain_all(kwargs))
+            read(self, f"np.{func.__name__}")
+            return func(*plain_all(args), **plain_all(kwargs))
         return library_call(func, args, kwargs)
 
     # ---- the graph ----------------------------------------------------------------------------------------------
@@ -185,35 +184,35 @@ class Tensor(Traced):
     # ---- values read into Python --------------------------------------------------------------------------------
 
     def item(self, *args: Any) -> Any:
-        _read(self, "t.item()")
+        read(self, "t.item()")
         return self._plain().item(*args)
 
     def tolist(self) -> Any:
-        _read(self, "t.tolist()")
+        read(self, "t.tolist()")
         return self._plain().tolist()
 
     def __bool__(self) -> bool:
-        _read(self, "bool(t), as in `if t:`")
+        read(self, "bool(t), as in `if t:`")
         return bool(self._plain())
 
     def __int__(self) -> int:
-        _read(self, "int(t)")
+        read(self, "int(t)")
         return int(self._plain())
 
     def __index__(self) -> int:
-        _read(self, "using t as an index or a count")
+        read(self, "using t as an index or a count")
         return operator.index(self._plain())
 
     def __float__(self) -> float:
-        _read(self, "float(t)")
+        read(self, "float(t)")
         return float(self._plain())
 
     def __complex__(self) -> complex:
-        _read(self, "complex(t)")
+        read(self, "complex(t)")
         return complex(self._plain())
 
     def __format__(self, spec: str) -> str:
-        _read(self, "format(t), as in f'{t}'")
+        read(self, "format(t), as in f'{t}'")
         return format(self._plain(), spec) if self.ndim == 0 else str(self)
 
     def __contains__(self, value: Any) -> bool:
@@ -238,14 +237,14 @@ class Tensor(Traced):
 
     def __getitem__(self, item: Any) -> Any:
         if self._node is None and MODE.get().recorder is None:
-            return self._wrap(self._plain()[_map(plain, item)])
+            return self._wrap(self._plain()[plain_all(item)])
         if MODE.get().recorder is not None and is_data_dependent(item):
-            _read(self, "indexing with a boolean array, whose result's size depends on values", "np.where(mask, t, 0)")
+            read(self, "indexing with a boolean array, whose result's size depends on values", "np.where(mask, t, 0)")
         return take_item(self, item)
 
     def __setitem__(self, item: Any, value: Any) -> None:
-        if not _is_heard((self, value)):
-            self._plain()[_map(plain, item)] = plain(value)
+        if not is_heard((self, value)):
+            self._plain()[plain_all(item)] = plain(value)
             touch(self._raw)
         elif item is Ellipsis or item == ():
             write(self, value)
@@ -284,7 +283,7 @@ class Tensor(Traced):
     @property
     def flat(self) -> Any:
         """All elements in order, to be read or written; a view that is recorded where a gradient is wanted."""
-        if not _is_heard(self):
+        if not is_heard(self):
             return self._plain().flat
         if not self.flags.c_contiguous:
             what = "t.flat of an array that is not contiguous cannot be written through"
@@ -409,187 +408,12 @@ def _rebuild(cls: type, array: Any, requires_grad: bool, state: dict[str, Any]) 
     return tensor
 
 
-# ---- arguments that hold Tensors -----------------------------------------------------------------------------------
-
-
-def _map(fn: Callable[[Any], Any], value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return type(value)([_map(fn, v) for v in value])
-    if isinstance(value, dict):
-        return {k: _map(fn, v) for k, v in value.items()}
-    return fn(value)
-
-
-def _plain_all(value: Any) -> Any:
-    """`value` with plain arrays in place of Tensors, at any depth."""
-    return _map(plain, value)
-
-
-def _leaves(value: Any) -> list[Any]:
-    """The Tensors in `value`, at any depth."""
-    return [x for x in flatten(value)[0] if isinstance(x, Traced)]
-
-
-def _is_heard(value: Any) -> bool:
-    """Whether anything wants to know of an operation on the Tensors in `value`: a gradient, or a capture."""
-    mode = MODE.get()
-    return mode.recorder is not None or (mode.grad and _is_tracked(value))
-
-
-def _is_tracked(value: Any) -> bool:
-    if isinstance(value, Traced):
-        return value._node is not None
-    if isinstance(value, (tuple, list)):
-        return any(map(_is_tracked, value))
-    return isinstance(value, dict) and any(map(_is_tracked, value.values()))
-
-
-def _read(tensor: Any, how: str, instead: str = "") -> None:
-    recorder = MODE.get().recorder
-    if recorder is not None:
-        recorder.read(how, instead)
-
-
-def _rewrap(like: Any, result: Any) -> Any:
-    """NumPy's result with its arrays as Tensors; what is not an array stays."""
-    if isinstance(result, np.ndarray) or (isinstance(result, np.generic) and result.dtype.kind in "fciub"):
-        return like._wrap(result)
-    if isinstance(result, tuple) and hasattr(result, "_fields"):
-        return type(result)(*(_rewrap(like, r) for r in result))
-    if isinstance(result, (tuple, list)):
-        return type(result)(_rewrap(like, r) for r in result)
-    return result
-
-
-# ---- calls that are not a plain table entry ------------------------------------------------------------------------
-
-
-def library_call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Run a function that has no entry in the table. Raises if a gradient would be lost."""
-    tensors = _leaves((args, kwargs))
-    name = getattr(func, "__name__", str(func))
-    if is_grad_enabled() and func not in CONSTANT and any(t._node is not None for t in tensors):
-        what = f"np.{name} has no gradient rule, so its result could not be differentiated"
-        raise UnrecordedError(explain(name, what, "call it under sadl.no_grad(), or add it (CONTRIBUTING.md, 'Adding an op')"))
-
-    def run(*raws: Any, constants: str = "") -> Any:
-        values = iter(raws)
-        fill = lambda x: next(values) if isinstance(x, Traced) else x  # noqa: E731
-        return func(*_map(fill, args), **_map(fill, kwargs))
-
-    result = _rewrap(tensors[0], run(*map(plain, tensors)))
-    recorder = MODE.get().recorder
-    if recorder is not None:
-        outs = (result,) if isinstance(result, Traced) else tuple(result) if isinstance(result, (tuple, list)) else ()
-        if not outs or not all(isinstance(o, Traced) for o in outs):
-            recorder.read(f"np.{name}, which returns Python values", "")
-        constants = repr(_map(lambda x: "." if isinstance(x, Traced) else x, [list(args), kwargs]))
-        recorder.record(Op(name, run, "call", outs=len(outs)), tuple(tensors), {"constants": constants}, outs)
-    return result
-
-
-def _ufunc(ufunc: np.ufunc, method: str, inputs: Any, kwargs: dict[str, Any]) -> Any:
-    """A ufunc with keyword arguments, or one of its methods."""
-    out = kwargs.pop("out", None)
-    out = out[0] if isinstance(out, tuple) and len(out) == 1 else out
-    if method == "at":
-        return _ufunc_at(ufunc, inputs)
-    if out is None and not _is_heard((inputs, kwargs)):
-        return _rewrap(_leaves(inputs)[0], getattr(ufunc, method)(*_map(plain, inputs), **_map(plain, kwargs)))
-    if method == "__call__":
-        result = _ufunc_call(ufunc, inputs, out, **kwargs)
-    elif method == "outer":
-        left, right = inputs
-        result = ufunc(np.reshape(left, (*np.shape(left), *(1,) * np.ndim(right))), right, **kwargs)
-    else:
-        body = UFUNC_METHODS.get((ufunc, method))
-        if method == "reduce" and body is not None and kwargs.keys() <= _accepted(body):
-            axis = inputs[1] if len(inputs) > 1 else kwargs.pop("axis", 0)
-            result = body(inputs[0], axis=axis, **kwargs)
-        else:
-            result = library_call(getattr(ufunc, method), inputs, kwargs)
-    return result if out is None else _store(out, result)
-
-
-def _ufunc_call(ufunc: np.ufunc, inputs: Any, out: Any, where: Any = True, dtype: Any = None, **kwargs: Any) -> Any:
-    op = UFUNCS.get(ufunc)
-    if op is None:
-        return library_call(ufunc, inputs, kwargs)
-    if dtype is not None:
-        inputs = tuple(np.astype(x, dtype) if isinstance(x, Traced) else np.asarray(x, dtype) for x in inputs)
-    result = bind(op, *inputs)
-    if where is True:
-        return result
-    if out is None:
-        what = "where= without out= leaves the other elements undefined"
-        raise ValueError(explain(ufunc.__name__, what, "np.where(mask, result, other)"))
-    return np.where(where, result, out)
-
-
-def _ufunc_at(ufunc: np.ufunc, inputs: Any) -> None:
-    target, rest = inputs[0], inputs[1:]
-    if _is_heard(inputs):
-        what = "ufunc.at changes its argument in place and is not recorded"
-        raise UnrecordedError(explain(f"{ufunc.__name__}.at", what, "t[i] += v, or call it under sadl.no_grad()"))
-    ufunc.at(plain(target), *_map(plain, rest))
-    touch(plain(target))
-
-
-def _store(out: Any, result: Any) -> Any:
-    if isinstance(out, Traced):
-        return write(out, result)
-    if isinstance(result, Traced) and result._node is not None:
-        what = "out= is a plain array, which cannot carry the gradient of this result"
-        raise UnrecordedError(explain("out", what, "pass a Tensor as out=, or leave it away"))
-    np.copyto(out, plain(result), casting="same_kind")
-    return out
-
-
-@functools.cache
-def _accepted(body: Callable[..., Any]) -> set[str]:
-    """The names of the arguments that a function takes."""
-    code = body.__code__
-    return set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
-
-
-# ---- in place ------------------------------------------------------------------------------------------------------
-
-
-def write(target: Any, value: Any) -> Any:
-    """`target[...] = value`: the memory is written, and where it matters the Tensor takes the value's place in the graph."""
-    if not np.can_cast(np.result_type(plain(value)), target.dtype, "same_kind"):
-        raise TypeError(f"[assign] cannot write {np.result_type(plain(value))} into {target.dtype} in place.")
-    if not _is_heard((target, value)):
-        np.copyto(target._plain(), plain(value), casting="same_kind")
-        touch(target._raw)
-        return target
-    _check_writable(target)
-    new = bind(OPS["assign"], target, value)
-    recorder = MODE.get().recorder
-    if recorder is not None:
-        recorder.rebind(target, new)
-    np.copyto(target._plain(), new._raw)
-    touch(target._raw)
-    if MODE.get().grad:  # a node made after the write, so that the sweep can tell it from writes that nobody recorded
-        if (target._node is None) is not (new._node is None):
-            new_leaf_epoch()
-        target._node = None if new._node is None else Node(ALIAS, [new._raw], [new._node], {}, target._raw)
-    return target
-
-
-def _check_writable(target: Any) -> None:
-    """A leaf that requires a gradient may not change while gradients are recorded, nor may a view of one."""
-    node = target._node if is_grad_enabled() else None
-    while node is not None and node.op is not None and node.op.kind == "view":
-        node = node.parents[0]
-    if node is not None and node.op is None:
-        what = "a leaf that requires a gradient was changed in place while gradients are recorded"
-        raise GradientError(explain("in-place", what, "do it under sadl.no_grad(), or compute a new Tensor"))
+# ---- operators and methods -----------------------------------------------------------------------------------------
 
 
 def _in_place(op: Op) -> Callable[[Any, Any], Any]:
     def method(self: Any, other: Any) -> Any:
-        if _is_heard((self, other)):
+        if is_heard((self, other)):
             return write(self, bind(op, self, other))
         op.fn(self._plain(), plain(other), out=self._raw)
         touch(self._raw)
@@ -597,8 +421,6 @@ def _in_place(op: Op) -> Callable[[Any, Any], Any]:
 
     return method
 
-
-# ---- operators and methods -----------------------------------------------------------------------------------------
 
 _SIMPLE = (Traced, np.ndarray, float, int, np.generic)
 
@@ -662,8 +484,8 @@ def _on_memory(name: str, changes: bool) -> Callable[..., Any]:
     method = getattr(np.ndarray, name)
 
     def on_memory(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _read(self, f"t.{name}()")
-        if changes and _is_heard(self):
+        read(self, f"t.{name}()")
+        if changes and is_heard(self):
             what = f"t.{name}() works on the memory itself and is not recorded"
             raise UnrecordedError(explain(name, what, f"call it under sadl.no_grad(), or use np.{name}"))
         result = method(self._plain(), *args, **kwargs)
@@ -673,13 +495,26 @@ def _on_memory(name: str, changes: bool) -> Callable[..., Any]:
     return on_memory
 
 
-for _name in (
-    "argpartition argsort choose compress conj conjugate cumprod cumsum diagonal nonzero prod repeat searchsorted trace"
-).split():
+for _name in [
+    "argpartition",
+    "argsort",
+    "choose",
+    "compress",
+    "conj",
+    "conjugate",
+    "cumprod",
+    "cumsum",
+    "diagonal",
+    "nonzero",
+    "prod",
+    "repeat",
+    "searchsorted",
+    "trace",
+]:
     setattr(Tensor, _name, _by_function(_name))
-for _name in "sort partition put resize setfield byteswap getfield view".split():
+for _name in ["sort", "partition", "put", "resize", "setfield", "byteswap", "getfield", "view"]:
     setattr(Tensor, _name, _on_memory(_name, changes=True))
-for _name in "tobytes tofile dump dumps".split():
+for _name in ["tobytes", "tofile", "dump", "dumps"]:
     setattr(Tensor, _name, _on_memory(_name, changes=False))
 for _name in ("real", "imag"):
     setattr(Tensor, _name, property(_by_function(_name)))

@@ -6,6 +6,7 @@ The first two calls with a signature run the Python, for real, under capture; fr
 
 import functools
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -131,7 +132,9 @@ class Compiled:
         stats.compile_seconds += time.perf_counter() - start
         if config.debug >= 1:
             kernels = sum(len(p.kernels) for p in entry.runner.programs)
-            print(f"[compile] {self!r}: {len(shot.graph.eqns)} operations -> {kernels} kernels; {stats}")
+            print(
+                f"[compile] {self!r}: {len(shot.graph.eqns)} operations -> {kernels} kernels; {stats}", file=sys.stderr
+            )
 
     def __repr__(self) -> str:
         return f"compile({getattr(self.fn, '__qualname__', None) or repr(self.fn)})"
@@ -157,7 +160,9 @@ class Compiled:
             for program in runner.programs:
                 calls = ", ".join(f"{e.op.name} ({e.where})" for e in program.library_calls) or "none"
                 parts.append(print_graph(program.plan.graph, lines=True))
-                parts.append(f"{len(program.kernels)} kernels; library calls: {calls}; arena {program.plan.arena_bytes} bytes")
+                parts.append(
+                    f"{len(program.kernels)} kernels; library calls: {calls}; arena {program.plan.arena_bytes} bytes"
+                )
         return "\n".join(parts)
 
 

@@ -4,6 +4,7 @@ Takes a Source; gives a Kernel, with its file, its parameters and the address of
 Compiling and loading are left to `kernels.store`.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ def folder() -> Path | None:
 
 def get_kernel(source: Source) -> Kernel:
     """Find the kernel or compile it; with SADL_JIT=0 only its source."""
+    if config.debug >= 4:
+        print(source.text, file=sys.stderr)
     where = folder()
     path = where / f"{source.name}.py" if where else None
     start = time.perf_counter()

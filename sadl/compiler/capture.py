@@ -94,7 +94,9 @@ class Capture:
         if id(tensor) in self.grads or isinstance(grad, Traced):
             return grad
         if id(tensor) not in self._read:
-            self.guards.append((lambda: None if tensor._grad is None else tensor._grad.dtype, grad if grad is None else grad.dtype))
+            self.guards.append(
+                (lambda: None if tensor._grad is None else tensor._grad.dtype, grad if grad is None else grad.dtype)
+            )
             self._read[id(tensor)] = wrapped = None if grad is None else tensor._wrap(grad)
             if grad is not None:
                 self._hold(wrapped, Source("grad", held=tensor))
@@ -151,7 +153,9 @@ class Capture:
         since = self._bound_at.get(id(raw), -1)
         if any(when > since and a is not raw and np.may_share_memory(a, raw) for a, when in self._changed):
             what = "this array shares memory with one that was changed in place, which a compiled program cannot follow"
-            raise CaptureError(explain("compile", what, "read it before the change, or change a copy", made_at=user_line()))
+            raise CaptureError(
+                explain("compile", what, "read it before the change, or change a copy", made_at=user_line())
+            )
 
     def argument(self, x: Any, index: int) -> Var:
         return self._hold(x, Source("arg", index))

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from sadl.compiler.dce import dce
-from sadl.compiler.ir import Atom, Eqn, Graph, Var
+from sadl.compiler.ir import Atom, Eqn, Graph, Var, in_order
 from sadl.op import Op
 
 MAX_ARRAYS = 16  # beyond this LLVM gives up its run-time alias checks, and with them vectorising (see DESIGN.md, 5)
@@ -292,12 +292,7 @@ class _Fusion:
     def _ordered(self, units: list[set[int]]) -> Iterable[set[int]]:
         unit_of = {i: k for k, unit in enumerate(units) for i in unit}
         needs = [{unit_of[p] for i in unit for p in self.before[i]} - {k} for k, unit in enumerate(units)]
-        done: set[int] = set()
-        while len(done) < len(units):
-            ready = [k for k in range(len(units)) if k not in done and needs[k] <= done]
-            k = min(ready, key=lambda k: max(units[k]))
-            done.add(k)
-            yield units[k]
+        return (units[k] for k in in_order(needs, lambda k: max(units[k])))
 
     def _equation(self, unit: set[int]) -> Eqn:
         eqns = [self.graph.eqns[i] for i in sorted(unit)]

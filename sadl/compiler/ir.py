@@ -4,6 +4,7 @@ Takes operations of the table; a Graph is a flat, typed list of equations in sin
 `evaluate` is what a graph means: every pass and every program is tested against it. Changing graphs is left to passes.
 """
 
+import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -141,7 +142,9 @@ def verify(graph: Graph, after: str = "") -> Graph:
             raise VerifyError(explain("verify", f"an output is not bound after {after or 'capture'}:\n{graph}"))
     for out, into in graph.donated.items():
         if graph.outputs[out].aval != graph.inputs[into].aval:
-            raise VerifyError(explain("verify", f"output {out} replaces an input of another type after {after}:\n{graph}"))
+            raise VerifyError(
+                explain("verify", f"output {out} replaces an input of another type after {after}:\n{graph}")
+            )
     return graph
 
 
@@ -198,3 +201,23 @@ def resolve(atom: Atom, replaced: dict[Var, Atom]) -> Atom:
     while isinstance(atom, Var) and atom in replaced:
         atom = replaced[atom]
     return atom
+
+
+def in_order(needs: Sequence[set[int]], key: Callable[[int], int] = int) -> list[int]:
+    """0..n-1 so that each comes after all it `needs`, the smallest `key` first; what lies on a cycle is left out."""
+    waits_for = [len(n) for n in needs]
+    users: list[list[int]] = [[] for _ in needs]
+    for k, before in enumerate(needs):
+        for b in before:
+            users[b].append(k)
+    ready = [(key(k), k) for k, n in enumerate(waits_for) if n == 0]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        _, k = heapq.heappop(ready)
+        order.append(k)
+        for user in users[k]:
+            waits_for[user] -= 1
+            if waits_for[user] == 0:
+                heapq.heappush(ready, (key(user), user))
+    return order

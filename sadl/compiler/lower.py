@@ -65,9 +65,7 @@ def lower(eqn: Eqn, layouts: dict[Var, Layout], replaces: dict[Var, Var]) -> Nes
     sizes = tuple(int(np.prod([space.axes[i] for i in g])) for g in groups)
     pick = lambda s: tuple(s[g[-1]] for g in groups)  # noqa: E731  the stride of a collapsed loop is its innermost one's
     over = {v: old for v, old in replaces.items() if v in strides and old in strides}
-    operands = {
-        v: Operand(v, pick(s), replaces=over.get(v), updated=v in over.values()) for v, s in strides.items()
-    }
+    operands = {v: Operand(v, pick(s), replaces=over.get(v), updated=v in over.values()) for v, s in strides.items()}
     nest = Nest(body, space, sizes, kept_loops, operands, {v: pick(s) for v, s in iotas.items()}, made)
     _assign_levels(nest)
     _add_scratch(nest)

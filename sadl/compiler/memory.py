@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sadl.compiler.fuse import Cluster, as_cluster
-from sadl.compiler.ir import Eqn, Graph, Literal, Var
+from sadl.compiler.ir import Eqn, Graph, Literal, Var, in_order
 from sadl.op import OPS, Aval
 
 ALIGN = 64  # bytes: a cache line, and the width of the widest vector registers
@@ -150,26 +150,50 @@ def _of_view(eqn: Eqn, source: Layout) -> Layout | None:
 # ---- order and donation --------------------------------------------------------------------------------------------
 
 
-def _order(graph: Graph, layouts: dict[Var, Layout], shared: Sequence[tuple[Var, Var]]) -> tuple[list[Eqn], dict[int, int]]:
+def _order(
+    graph: Graph, layouts: dict[Var, Layout], shared: Sequence[tuple[Var, Var]]
+) -> tuple[list[Eqn], dict[int, int]]:
     """An order in which as many donated outputs as possible can be written over the inputs they replace."""
     eqns = list(graph.eqns)
     at = {v: k for k, e in enumerate(eqns) for v in e.outs}
     needs = [{at[x] for x in e.inputs if x in at} for e in eqns]
-    checks = {k for k, e in enumerate(eqns) if e.op.checks}
-    order = _sorted(needs)
-    in_place: dict[int, int] = {}
+    waits = _waits(graph, at, layouts, shared)
+    chosen = list(waits)
+    if len(in_order(_with(needs, waits, chosen))) < len(eqns):  # not all at once: take them one by one
+        chosen = []
+        for out in waits:
+            if len(in_order(_with(needs, waits, [*chosen, out]))) == len(eqns):
+                chosen.append(out)
+    order = in_order(_with(needs, waits, chosen))
+    return [eqns[k] for k in order], {out: graph.donated[out] for out in chosen}
+
+
+def _waits(
+    graph: Graph, at: dict[Var, int], layouts: dict[Var, Layout], shared: Sequence[tuple[Var, Var]]
+) -> dict[int, tuple[int, set[int]]]:
+    """For each donated output that may be written in place: who writes it, and who must have run before."""
+    readers: dict[Var, set[int]] = {}
+    for k, e in enumerate(graph.eqns):
+        for root in _roots(e.inputs, layouts):
+            readers.setdefault(root, set()).add(k)
+    checks = {k for k, e in enumerate(graph.eqns) if e.op.checks}
+    waits = {}
     for out, into in graph.donated.items():
-        writer = at.get(graph.outputs[out])  # type: ignore[arg-type]
-        old = graph.inputs[into]
+        old, new = graph.inputs[into], graph.outputs[out]
         same_memory = {old} | {b for a, b in shared if a is old} | {a for a, b in shared if b is old}
-        if writer is None or not _may_replace(eqns[writer], graph.outputs[out], old, same_memory, layouts):  # type: ignore[arg-type]
-            continue
-        readers = {k for k, e in enumerate(eqns) if k != writer and same_memory & _roots(e.inputs, layouts)}
-        tried = [n | (readers | checks - {writer}) if k == writer else n for k, n in enumerate(needs)]
-        tried_order = _sorted(tried)
-        if len(tried_order) == len(eqns):
-            needs, order, in_place[out] = tried, tried_order, into
-    return [eqns[k] for k in order], in_place
+        writer = at.get(new)  # type: ignore[arg-type]
+        if writer is not None and _may_replace(graph.eqns[writer], new, old, same_memory, layouts):  # type: ignore[arg-type]
+            before = checks.union(*(readers.get(v, ()) for v in same_memory))
+            waits[out] = writer, before - {writer}
+    return waits
+
+
+def _with(needs: list[set[int]], waits: dict[int, tuple[int, set[int]]], chosen: list[int]) -> list[set[int]]:
+    needs = list(needs)
+    for out in chosen:
+        writer, before = waits[out]
+        needs[writer] = needs[writer] | before
+    return needs
 
 
 def _roots(atoms: Iterable[object], layouts: dict[Var, Layout]) -> set[Var]:
@@ -189,21 +213,6 @@ def _may_replace(eqn: Eqn, new: Var, old: Var, same_memory: set[Var], layouts: d
         return False  # the accumulator would overwrite it before it is read
     on_rows = not any(d in space.reduced for d in space.dims[old])
     return space.dims[old] == space.dims[new] and (not space.reduced or on_rows)
-
-
-def _sorted(needs: list[set[int]]) -> list[int]:
-    """A topological order that stays close to the given one; shorter than `needs` if there is a cycle."""
-    done: set[int] = set()
-    order: list[int] = []
-    waiting = list(range(len(needs)))
-    while waiting:
-        k = next((k for k in waiting if needs[k] <= done), None)
-        if k is None:
-            break
-        waiting.remove(k)
-        done.add(k)
-        order.append(k)
-    return order
 
 
 # ---- the arena -----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import ctypes
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,9 @@ from sadl.config import config
 from sadl.errors import CompileError, explain
 from sadl.kernels import blas, store
 
-MSG_SIZE = "its result has shape {}, but had {} when it was captured: in a compiled program shapes do not depend on values"
+MSG_SIZE = (
+    "its result has shape {}, but had {} when it was captured: in a compiled program shapes do not depend on values"
+)
 
 _FUNCTION = ctypes.CFUNCTYPE(
     ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
@@ -46,6 +49,7 @@ class Program:
         self._rows: list[tuple[int, int, int]] = []  # function, block, upper bound
         self._patches: dict[Buffer, list[tuple[int, int, int]]] = {}  # buffer -> (block, slot, byte offset)
         self._segments: list[Any] = []
+        self._labels: list[tuple[str, int, str]] = []  # per step: its name, the bytes of its operands, the user's line
         self._scratch = 0
         for eqn in plan.eqns:
             self._add(eqn)
@@ -61,6 +65,8 @@ class Program:
     # ---- building ------------------------------------------------------------------------------------------------
 
     def _add(self, eqn: Eqn) -> None:
+        size = sum(v.aval.size * v.aval.dtype.itemsize for v in (*eqn.inputs, *eqn.outs) if isinstance(v, Var))
+        self._labels.append((eqn.op.name, size, eqn.where))
         if "cluster" in eqn.params:
             self._add_kernel(eqn)
         elif eqn.op.name == "matmul" and self.native and (block := self._gemm_block(eqn)) is not None:
@@ -74,6 +80,7 @@ class Program:
         source = render(nest)
         kernel = get_kernel(source)
         self.kernels.append(kernel)
+        self._labels[-1] = (kernel.name, *self._labels[-1][1:])
         upper = nest.sizes[0] if nest.kept else 1
         scratch = self._scratch_places(nest)
         if self.native:
@@ -194,17 +201,32 @@ class Program:
             np.copyto(self._arrays[i], self._given[i])
         for i in self._returned:
             self._new_output(i)
-        for segment in self._segments:
-            if isinstance(segment, tuple):
-                self._run(self._unused, self._unused, self._table_at, *segment)  # type: ignore[misc]
-            else:
-                segment()
+        if config.debug >= 2:
+            self._run_timed()
+        else:
+            for segment in self._segments:
+                if isinstance(segment, tuple):
+                    self._run(self._unused, self._unused, self._table_at, *segment)  # type: ignore[misc]
+                else:
+                    segment()
         for into in self.plan.graph.donated.values() if self._staged else ():
             if into in self._staged:
                 np.copyto(self._given[into], self._arrays[into])
         results = [self._outputs[i] for i in self._returned]
         self._outputs.clear()
         return results
+
+    def _run_timed(self) -> None:
+        """The same, step by step, with the time of each on stderr and the bytes it moves at least per nanosecond."""
+        labels = iter(self._labels)
+        for segment in self._segments:
+            rows = range(*segment) if isinstance(segment, tuple) else [None]
+            for row in rows:
+                start = time.perf_counter_ns()
+                segment() if row is None else self._run(self._unused, self._unused, self._table_at, row, row + 1)  # type: ignore[misc]
+                took = time.perf_counter_ns() - start
+                name, size, where = next(labels)
+                print(f"{took / 1e3:9.1f} us {size / took:7.1f} GB/s  {name:22s} {where}", file=sys.stderr)
 
     def _patch(self, buffer: Buffer, at: int) -> None:
         for slot, offset in self._slots.get(buffer, ()):

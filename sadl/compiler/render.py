@@ -318,7 +318,9 @@ def _file(name: str, parameters: tuple[tuple[str, str], ...], lines: list[str], 
 
 def _summary(parameters: tuple[tuple[str, str], ...]) -> str:
     arrays = [f"{n} ({t[:-1]})" for n, t in parameters if t.endswith("*")]
-    return f"A kernel over {', '.join(arrays)}; x is read, y written, z both, t scratch; n sizes, s numbers, *_i strides."
+    return (
+        f"A kernel over {', '.join(arrays)}; x is read, y written, z both, t scratch; n sizes, s numbers, *_i strides."
+    )
 
 
 _TYPES = {"float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool_"}

@@ -51,7 +51,8 @@ class Runner:
         self._touch = toucher(plain(t) for t, source in written if source.kind == "held")
         self._written_arguments = [source.index for _, source in written if source.kind == "arg"]
         self._as_tensor = [isinstance(shot.outs[i], Tensor) for i in shot.returned]
-        self._statics = [None if i in shot.returned or i in shot.kept else x for i, x in enumerate(shot.outs)]
+        dynamic = {*shot.returned, *(i for i, place in shot.kept.items() if place not in constants)}
+        self._statics = [None if i in dynamic else x for i, x in enumerate(shot.outs)]
         shot.outs = []  # results of the captured call, which nobody needs any more
 
     def __call__(self, leaves: list[Any]) -> Any:
@@ -89,7 +90,7 @@ class Runner:
         if shot.kept:
             holders = dict(zip(self._live_inputs, self._holders(leaves), strict=False))
             for i, place in shot.kept.items():
-                outs[i] = holders.get(place, outs[i])
+                outs[i] = holders[place] if place in holders else outs[i].copy()
         return unflatten(shot.structure, outs)
 
 
@@ -194,5 +195,3 @@ def _present(x: Any) -> Any:
 
 def _not_run(*_: Any, **__: Any) -> Any:
     raise AssertionError("a compiled operation is run by its program")
-
-

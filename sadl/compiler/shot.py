@@ -19,9 +19,8 @@ from sadl.tape import ALIAS, Node, Traced, plain
 from sadl.tensor import Tensor
 from sadl.tree import Structure, flatten, unflatten
 
-MSG_CHANGED = (
-    "{what} between two calls with the same signature, so a program would keep the value of one of them; nothing was changed"
-)
+MSG_CHANGED = "{what} between two calls with the same signature, so a program would keep the value of one of them; nothing was changed"
+MSG_ANEW = "a Tensor that requires a gradient is made anew on each call, by something that cannot be recorded"
 ADVICE = "pass it as an array argument, or keep it in a Tensor that the function reads and writes"
 
 
@@ -84,6 +83,9 @@ def _stand_in(leaf: Any) -> Any:
 
 def _describe(capture: Capture, result: Any) -> Shot:
     outs, structure = flatten(result)
+    for x in outs:
+        if isinstance(x, (Tensor, np.ndarray)):
+            capture.value(x)  # what the function only hands on becomes an input as well
     known = {id(raw) for raw in capture.raws}
     returned = [i for i, x in enumerate(outs) if isinstance(x, (Tensor, np.ndarray)) and id(plain(x)) not in known]
     live = [i for i in returned if isinstance(outs[i], Tensor) and _is_live(outs[i]._node)]
@@ -148,7 +150,9 @@ def _same_equations(first: Shot, second: Shot) -> None:
         longer = max(first.graph.eqns, second.graph.eqns, key=len)
         extra = longer[min(len(first.graph.eqns), len(second.graph.eqns))]
         raise _changed(f"the number of operations changed ({extra.op.name} was done once only)", extra.where)
-    if [v.aval for v in first.graph.inputs] != [v.aval for v in second.graph.inputs] or first.graph.donated != second.graph.donated:
+    if [v.aval for v in first.graph.inputs] != [
+        v.aval for v in second.graph.inputs
+    ] or first.graph.donated != second.graph.donated:
         raise _changed("the arrays from outside that are read or written changed")
 
 
@@ -178,6 +182,10 @@ def _constants(first: Shot, second: Shot) -> set[int]:
         if a.kind == "held" and a.held is not b.held:
             if not _equal(first.capture.raws[i], second.capture.raws[i]):
                 raise _changed("an array that is made anew on each call changed its values", b.where)
+            if i in second.gradients:
+                raise CaptureError(
+                    explain("compile", MSG_ANEW, "make it outside, or from recorded operations", b.where)
+                )
             constants.add(i)
         elif a.held is not b.held:
             raise _changed("another Tensor's .grad is read", b.where)

@@ -24,7 +24,9 @@ log = logging.getLogger("sadl.compiler")
 
 
 def simplify(graph: Graph) -> Graph:
-    replaced: dict[Var, Atom] = {v: _scalar(a) for v, a in graph.consts.items() if a.ndim == 0 and a.dtype.kind in "fiub"}
+    replaced: dict[Var, Atom] = {
+        v: _scalar(a) for v, a in graph.consts.items() if a.ndim == 0 and a.dtype.kind in "fiub"
+    }
     consts = {v: a for v, a in graph.consts.items() if v not in replaced}
     made: Made = {}
     eqns: list[Eqn] = []

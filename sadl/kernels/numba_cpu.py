@@ -41,9 +41,7 @@ def as_pointer(context: Any, address: Any, kind: Any) -> Any:
 
 @intrinsic
 def as_double(context: Any, slot: Any) -> Any:
-    return types.float64(types.int64), lambda cgctx, builder, sig, args: builder.bitcast(
-        args[0], ir.DoubleType()
-    )
+    return types.float64(types.int64), lambda cgctx, builder, sig, args: builder.bitcast(args[0], ir.DoubleType())
 
 
 @intrinsic
@@ -127,17 +125,13 @@ def compile_builtin(name: str) -> tuple[str, bytes]:
     return _emit(BUILTINS[name])
 
 
-def compile_kernel(
-    name: str, path: str, text: str, parameters: Sequence[tuple[str, str]]
-) -> tuple[str, bytes]:
+def compile_kernel(name: str, path: str, text: str, parameters: Sequence[tuple[str, str]]) -> tuple[str, bytes]:
     """The symbol and object code of the kernel `name` in `text`; `path` is the file that tracebacks are to show."""
     linecache.cache[path] = (len(text), None, text.splitlines(True), path)
     space: dict[str, Any] = {}
     exec(compile(text, path, "exec"), space)
     space["kernel"] = njit(fastmath=FAST, **FLAGS)(space[name])
-    space.update(
-        as_pointer=as_pointer, as_double=as_double, **{t: getattr(np, t) for t in _SCALARS}
-    )
+    space.update(as_pointer=as_pointer, as_double=as_double, **{t: getattr(np, t) for t in _SCALARS})
     exec(_entry(name, parameters), space)
     return _emit(space[f"entry_{name}"])
 

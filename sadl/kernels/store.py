@@ -42,9 +42,7 @@ def target_entries() -> list[tuple[str, str]]:
     llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features().flatten()
     here = Path(__file__).parent
-    sources = b"".join(
-        (here / f).read_bytes() for f in ("vmath.py", "vmath_numba.py", "numba_cpu.py")
-    )
+    sources = b"".join((here / f).read_bytes() for f in ("vmath.py", "vmath_numba.py", "numba_cpu.py"))
     return [
         ("numba", importlib.metadata.version("numba")),
         ("llvmlite", importlib.metadata.version("llvmlite")),
@@ -69,14 +67,10 @@ def kernel(name: str, text: str, parameters: Sequence[tuple[str, str]], folder: 
     path = str(folder / f"{name}.py") if folder else f"<sadl {name}>"
     if folder and name not in _addresses and not Path(path).exists():
         write(Path(path), text.encode())
-    return _address(
-        name, folder, lambda: _numba().compile_kernel(name, path, text, parameters), counts=True
-    )
+    return _address(name, folder, lambda: _numba().compile_kernel(name, path, text, parameters), counts=True)
 
 
-def _address(
-    name: str, folder: Path | None, build: Callable[[], tuple[str, bytes]], counts: bool = False
-) -> int:
+def _address(name: str, folder: Path | None, build: Callable[[], tuple[str, bytes]], counts: bool = False) -> int:
     if name not in _addresses:
         path = folder / f"{name}.{target()}.o" if folder else None
         found = _read(path) if path else None
@@ -145,9 +139,7 @@ def _load(name: str, symbol: str, code: bytes) -> int:
     import llvmlite.binding as llvm
 
     builder = llvm.JITLibraryBuilder().add_object_img(code).export_symbol(symbol)
-    builder.import_symbol(
-        "NRT_MemInfo_call_dtor", 0
-    )  # named by Numba, never called: kernels own no memory
+    builder.import_symbol("NRT_MemInfo_call_dtor", 0)  # named by Numba, never called: kernels own no memory
     library = builder.link(_linker(), name)
     _libraries.append(library)
     return library[symbol]

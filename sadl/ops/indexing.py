@@ -137,7 +137,9 @@ def _check_index(outside: Any, i: Any, *, size: int) -> Any:
     return outside
 
 
-check_index = call("check_index", _check_index, [None, None], infer=lambda op, outside, i, *, size: outside, checks=True)
+check_index = call(
+    "check_index", _check_index, [None, None], infer=lambda op, outside, i, *, size: outside, checks=True
+)
 
 
 def _hit(i: Any, like: Any, axis: int) -> Any:

@@ -62,7 +62,13 @@ def _reduce(op: Any, a: Any, axis: Any, keepdims: Any, out: Any) -> Any:
 
 @numpy_function(np.sum, method="sum", ufunc_method=(np.add, "reduce"))
 def sum_(
-    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = 0, where: Any = True
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: Any = False,
+    initial: Any = 0,
+    where: Any = True,
 ) -> Any:
     a = a if dtype is None else a.astype(dtype)
     a = a if where is True else np.where(where, a, 0)
@@ -95,7 +101,13 @@ def _ufunc_extreme(body: Any) -> Any:
     """`np.maximum.reduce` reduces axis 0 unless told otherwise, and takes a dtype."""
 
     def reduce(
-        a: Any, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
+        a: Any,
+        axis: Any = 0,
+        dtype: Any = None,
+        out: Any = None,
+        keepdims: Any = False,
+        initial: Any = None,
+        where: Any = True,
     ) -> Any:
         return body(a if dtype is None else a.astype(dtype), axis, out, keepdims, initial, where)
 
@@ -136,7 +148,14 @@ def mean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims:
 
 @numpy_function(np.var, method="var")
 def var(
-    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *, correction: Any = None
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    ddof: Any = 0,
+    keepdims: Any = False,
+    *,
+    correction: Any = None,
 ) -> Any:
     ddof = ddof if correction is None or correction is np._NoValue else correction
     d = a - np.mean(a, axis=axis, dtype=dtype, keepdims=True)
@@ -146,7 +165,14 @@ def var(
 
 @numpy_function(np.std, method="std")
 def std(
-    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *, correction: Any = None
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    ddof: Any = 0,
+    keepdims: Any = False,
+    *,
+    correction: Any = None,
 ) -> Any:
     value = np.sqrt(np.var(a, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims, correction=correction))
     return value if out is None else _store(out, value)
