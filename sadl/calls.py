@@ -13,22 +13,41 @@ import numpy as np
 from sadl.errors import GradientError, UnrecordedError, explain
 from sadl.op import CONSTANT, OPS, UFUNC_METHODS, UFUNCS, Op
 from sadl.tape import ALIAS, MODE, Node, Traced, bind, is_grad_enabled, new_leaf_epoch, plain, touch
-from sadl.tree import flatten
+from sadl.tree import flatten, unflatten
 
 # ---- arguments that hold Tensors -----------------------------------------------------------------------------------
 
 
-def _map(fn: Callable[[Any], Any], value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return type(value)([_map(fn, v) for v in value])
-    if isinstance(value, dict):
-        return {k: _map(fn, v) for k, v in value.items()}
-    return fn(value)
-
-
 def plain_all(value: Any) -> Any:
-    """`value` with plain arrays in place of Tensors, at any depth."""
-    return _map(plain, value)
+    """`value` with plain arrays in place of Tensors, at any depth of lists, tuples and dicts."""
+    if isinstance(value, Traced):
+        return value._plain()
+    if isinstance(value, (tuple, list)):
+        return type(value)([plain_all(v) for v in value])
+    return {k: plain_all(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def plain_unless_tracked(args: Any, kwargs: dict[str, Any], grad: bool) -> tuple[list[Any], dict[str, Any]] | None:
+    """`plain_all` of the arguments of a call; None if `grad` and a Tensor among them requires a gradient."""
+    plains = []
+    for v in args:
+        if isinstance(v, Traced):
+            if grad and v._node is not None:
+                return None
+            plains.append(v._plain() if v._raw is None else v._raw)
+        elif v.__class__ in _NESTED:
+            if grad and _is_tracked(v):
+                return None
+            plains.append(plain_all(v))
+        else:
+            plains.append(v)
+    for v in kwargs.values():
+        if isinstance(v, Traced) or v.__class__ in _NESTED:
+            return None if grad and _is_tracked(kwargs.values()) else (plains, plain_all(kwargs))
+    return plains, kwargs
+
+
+_NESTED = {list, tuple, dict}
 
 
 def _leaves(value: Any) -> list[Any]:
@@ -36,18 +55,22 @@ def _leaves(value: Any) -> list[Any]:
     return [x for x in flatten(value)[0] if isinstance(x, Traced)]
 
 
-def is_heard(value: Any) -> bool:
-    """Whether anything wants to know of an operation on the Tensors in `value`: a gradient, or a capture."""
+def is_heard(*values: Any) -> bool:
+    """Whether anything wants to know of an operation on the Tensors in `values`: a gradient, or a capture."""
     mode = MODE.get()
-    return mode.recorder is not None or (mode.grad and _is_tracked(value))
+    return mode.recorder is not None or (mode.grad and _is_tracked(values))
 
 
-def _is_tracked(value: Any) -> bool:
-    if isinstance(value, Traced):
-        return value._node is not None
-    if isinstance(value, (tuple, list)):
-        return any(map(_is_tracked, value))
-    return isinstance(value, dict) and any(map(_is_tracked, value.values()))
+def _is_tracked(values: Any) -> bool:
+    for v in values:
+        if isinstance(v, Traced):
+            if v._node is not None:
+                return True
+        elif isinstance(v, (tuple, list)) and _is_tracked(v):
+            return True
+        elif isinstance(v, dict) and _is_tracked(v.values()):
+            return True
+    return False
 
 
 def read(tensor: Any, how: str, instead: str = "") -> None:
@@ -58,6 +81,8 @@ def read(tensor: Any, how: str, instead: str = "") -> None:
 
 def rewrap(like: Any, result: Any) -> Any:
     """NumPy's result with its arrays as Tensors; what is not an array stays."""
+    if result.__class__ is np.ndarray:
+        return like._wrap(result)
     if isinstance(result, np.ndarray) or (isinstance(result, np.generic) and result.dtype.kind in "fciub"):
         return like._wrap(result)
     if isinstance(result, tuple) and hasattr(result, "_fields"):
@@ -72,7 +97,8 @@ def rewrap(like: Any, result: Any) -> Any:
 
 def library_call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Run a function that has no entry in the table. Raises if a gradient would be lost."""
-    tensors = _leaves((args, kwargs))
+    leaves, structure = flatten((args, kwargs))
+    tensors = [x for x in leaves if isinstance(x, Traced)]
     name = getattr(func, "__name__", str(func))
     if is_grad_enabled() and func not in CONSTANT and any(t._node is not None for t in tensors):
         what = f"np.{name} has no gradient rule, so its result could not be differentiated"
@@ -82,8 +108,8 @@ def library_call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 
     def run(*raws: Any, constants: str = "") -> Any:
         values = iter(raws)
-        fill = lambda x: next(values) if isinstance(x, Traced) else x
-        return func(*_map(fill, args), **_map(fill, kwargs))
+        filled = unflatten(structure, [next(values) if isinstance(x, Traced) else x for x in leaves])
+        return func(*filled[0], **filled[1])
 
     result = rewrap(tensors[0], run(*map(plain, tensors)))
     recorder = MODE.get().recorder
@@ -91,7 +117,7 @@ def library_call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         outs = (result,) if isinstance(result, Traced) else tuple(result) if isinstance(result, (tuple, list)) else ()
         if not outs or not all(isinstance(o, Traced) for o in outs):
             recorder.read(f"np.{name}, which returns Python values", "")
-        constants = repr(_map(lambda x: "." if isinstance(x, Traced) else x, [list(args), kwargs]))
+        constants = repr([structure, *("." if isinstance(x, Traced) else x for x in leaves)])
         recorder.record(Op(name, run, "call", outs=len(outs)), tuple(tensors), {"constants": constants}, outs)
     return result
 
@@ -102,8 +128,8 @@ def general_ufunc(ufunc: np.ufunc, method: str, inputs: Any, kwargs: dict[str, A
     out = out[0] if isinstance(out, tuple) and len(out) == 1 else out
     if method == "at":
         return _ufunc_at(ufunc, inputs)
-    if out is None and not is_heard((inputs, kwargs)):
-        return rewrap(_leaves(inputs)[0], getattr(ufunc, method)(*_map(plain, inputs), **_map(plain, kwargs)))
+    if out is None and not is_heard(inputs, kwargs):
+        return rewrap(_leaves(inputs)[0], getattr(ufunc, method)(*plain_all(inputs), **plain_all(kwargs)))
     if method == "__call__":
         result = _table_call(ufunc, inputs, out, **kwargs)
     elif method == "outer":
@@ -139,7 +165,7 @@ def _ufunc_at(ufunc: np.ufunc, inputs: Any) -> None:
     if is_heard(inputs):
         what = "ufunc.at changes its argument in place and is not recorded"
         raise UnrecordedError(explain(f"{ufunc.__name__}.at", what, "t[i] += v, or call it under sadl.no_grad()"))
-    ufunc.at(plain(target), *_map(plain, rest))
+    ufunc.at(plain(target), *plain_all(rest))
     touch(plain(target))
 
 
@@ -167,7 +193,7 @@ def write(target: Any, value: Any) -> Any:
     """`target[...] = value`: the memory is written, and where it matters the Tensor takes the value's place in the graph."""
     if not np.can_cast(np.result_type(plain(value)), target.dtype, "same_kind"):
         raise TypeError(f"[assign] cannot write {np.result_type(plain(value))} into {target.dtype} in place.")
-    if not is_heard((target, value)):
+    if not is_heard(target, value):
         np.copyto(target._plain(), plain(value), casting="same_kind")
         touch(target._raw)
         return target

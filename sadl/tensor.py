@@ -14,7 +14,17 @@ import numpy as np
 
 from sadl import ops
 from sadl.backend import Device, check_device
-from sadl.calls import accepted, general_ufunc, is_heard, library_call, plain_all, read, rewrap, write
+from sadl.calls import (
+    accepted,
+    general_ufunc,
+    is_heard,
+    library_call,
+    plain_all,
+    plain_unless_tracked,
+    read,
+    rewrap,
+    write,
+)
 from sadl.errors import GradientError, ShapeError, UnrecordedError, explain
 from sadl.op import ALIASES, FUNCTIONS, HOST, METADATA, METHODS, OPS, UFUNCS, Op
 from sadl.ops.indexing import is_data_dependent, take_item
@@ -74,14 +84,17 @@ class Tensor(Traced):
         return general_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_function__(self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+        mode = MODE.get()
+        unheard = None if mode.recorder is not None else plain_unless_tracked(args, kwargs, mode.grad)
+        if unheard is not None and "out" not in kwargs:
+            return rewrap(self, func(*unheard[0], **unheard[1]))
         body = FUNCTIONS.get(func)
-        if func in METADATA or (not is_heard((args, kwargs)) and kwargs.get("out") is None):
-            return rewrap(self, func(*plain_all(args), **plain_all(kwargs)))
-        if body is not None and kwargs.keys() <= accepted(body):
+        if body is not None and (not kwargs or kwargs.keys() <= accepted(body)):
             return body(*args, **kwargs)
-        if func in HOST:
-            read(self, f"np.{func.__name__}")
-            return func(*plain_all(args), **plain_all(kwargs))
+        if func in METADATA or func in HOST:
+            if func in HOST:
+                read(self, f"np.{func.__name__}")
+            return rewrap(self, func(*plain_all(args), **plain_all(kwargs)))
         return library_call(func, args, kwargs)
 
     # ---- the graph ----------------------------------------------------------------------------------------------
@@ -243,7 +256,7 @@ class Tensor(Traced):
         return take_item(self, item)
 
     def __setitem__(self, item: Any, value: Any) -> None:
-        if not is_heard((self, value)):
+        if not is_heard(self, value):
             self._plain()[plain_all(item)] = plain(value)
             touch(self._raw)
         elif item is Ellipsis or item == ():
@@ -413,7 +426,7 @@ def _rebuild(cls: type, array: Any, requires_grad: bool, state: dict[str, Any]) 
 
 def _in_place(op: Op) -> Callable[[Any, Any], Any]:
     def method(self: Any, other: Any) -> Any:
-        if is_heard((self, other)):
+        if is_heard(self, other):
             return write(self, bind(op, self, other))
         op.fn(self._plain(), plain(other), out=self._raw)
         touch(self._raw)

@@ -141,7 +141,8 @@ class Capture:
     def value(self, x: Any) -> Var | Literal:
         """The graph's name for an operand; an array nobody made here becomes an input."""
         if not isinstance(x, (Traced, np.ndarray)):
-            return Literal(x) if isinstance(x, (bool, int, float, complex, np.generic)) else self.value(np.asarray(x))
+            x = np.bool_(x) if isinstance(x, bool) else x  # the one Python number that NumPy does not take for weak
+            return Literal(x) if isinstance(x, (int, float, complex, np.generic)) else self.value(np.asarray(x))
         raw = plain(x)
         var = self._env.get(id(raw))
         if self._changed:

@@ -169,7 +169,7 @@ class _Writer:
         dtypes = operand_dtypes(eqn)
         names = {n: self.atom(x, d, scope, rows) for (n, x), d in zip(used, dtypes, strict=True)}
         text = eqn.op.expr.format(one=f"{_type(out)}(1)", **names)
-        same = all(d in (out, bool) for d in dtypes) and out.kind == "f"
+        same = out.kind == "f" and out in dtypes and all(d in (out, bool) for d in dtypes)
         return text if same or (out == bool and any(c in text for c in "<>=&|^")) else f"{_type(out)}({text})"
 
     def position(self, v: Var) -> str:
