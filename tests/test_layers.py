@@ -22,6 +22,7 @@ LAYERS = (
     ("op",),
     ("tape",),
     ("ops", "utils"),
+    ("calls",),
     ("tensor",),
     ("autograd",),
     ("functional", "function", "grad_ops", "disk"),

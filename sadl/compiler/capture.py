@@ -94,9 +94,7 @@ class Capture:
         if id(tensor) in self.grads or isinstance(grad, Traced):
             return grad
         if id(tensor) not in self._read:
-            self.guards.append(
-                (lambda: None if tensor._grad is None else tensor._grad.dtype, grad if grad is None else grad.dtype)
-            )
+            self.guards.append((lambda: _kind(tensor._grad), _kind(grad)))
             self._read[id(tensor)] = wrapped = None if grad is None else tensor._wrap(grad)
             if grad is not None:
                 self._hold(wrapped, Source("grad", held=tensor))
@@ -192,6 +190,10 @@ class Capture:
         place = {id(raw): i for i, raw in enumerate(self.raws)}
         found = [(tensor, place[i]) for i, tensor in self.written.items() if i in place]
         return [(tensor, i) for tensor, i in found if self._env[id(plain(tensor))] is not self.inputs[i]]
+
+
+def _kind(grad: Any) -> str | None:
+    return None if grad is None else grad.dtype.str  # not the dtype itself: float64 is equal to None
 
 
 def fresh(array: Any) -> Any:

@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import struct
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ class Stats:
 stats = Stats()
 _addresses: dict[str, int] = {}
 _libraries: list[Any] = []  # what owns the loaded machine code
+_lock = threading.RLock()  # neither Numba nor the linker may be entered twice for one kernel
 
 
 def target_entries() -> list[tuple[str, str]]:
@@ -71,17 +73,18 @@ def kernel(name: str, text: str, parameters: Sequence[tuple[str, str]], folder: 
 
 
 def _address(name: str, folder: Path | None, build: Callable[[], tuple[str, bytes]], counts: bool = False) -> int:
-    if name not in _addresses:
-        path = folder / f"{name}.{target()}.o" if folder else None
-        found = _read(path) if path else None
-        stats.loaded += counts and found is not None
-        if found is None:
-            found = build()
-            stats.compiled += counts
-            if path:
-                write(path, _pack(*found))
-        _addresses[name] = _load(name, *found)
-    return _addresses[name]
+    with _lock:
+        if name not in _addresses:
+            path = folder / f"{name}.{target()}.o" if folder else None
+            found = _read(path) if path else None
+            stats.loaded += counts and found is not None
+            if found is None:
+                found = build()
+                stats.compiled += counts
+                if path:
+                    write(path, _pack(*found))
+            _addresses[name] = _load(name, *found)
+        return _addresses[name]
 
 
 def _numba() -> Any:
