@@ -26,7 +26,6 @@ from sadl.tape import (
 from sadl.tensor import CpuTensor, Tensor, as_recorded, leaf_node
 from sadl.tree import flatten, unflatten
 
-
 # ---- the sweep -----------------------------------------------------------------------------------------------------
 
 
@@ -94,6 +93,9 @@ def _pull(node: Node, g: Any, needed: set[Node] | None, recorded: bool) -> list[
     if op.pullback is not None:
         return _pull_all(node, op.pullback(g, out, *inputs, **node.params), needed)
     shares = []
+    if any(node.parents[len(op.vjp) :]):
+        what = f"it has {len(op.vjp)} gradient rules for {len(node.parents)} inputs"
+        raise RuleError(explain(op.name, what, "give one per input: None where there is no gradient"))
     for rule, parent, raw in zip(op.vjp, node.parents, node.inputs, strict=False):
         if parent is None or rule is None or (needed is not None and parent not in needed):
             continue
@@ -143,9 +145,10 @@ def _values(node: Node, recorded: bool) -> tuple[list[Any], Any]:
     out = node.out if written_at_any(node.out) <= node.tick else _Stale(node.out, node)
     if not recorded:
         return inputs, out
+    tensors = [as_recorded(*pair) for pair in zip(inputs, node.parents, strict=True)]
     if isinstance(out, tuple):
-        return [as_recorded(*pair) for pair in zip(inputs, node.parents, strict=True)], out
-    return [as_recorded(*pair) for pair in zip(inputs, node.parents, strict=True)], as_recorded(out, node)
+        return tensors, tuple(as_recorded(o, Node(ITEM, [None], [node], {"index": i}, o)) for i, o in enumerate(out))
+    return tensors, as_recorded(out, node)
 
 
 def written_at_any(out: Any) -> int:
@@ -165,8 +168,6 @@ def _checked(raw: Any, parent: Node | None, node: Node) -> Any:
 class _Stale:
     """Stands for a value that is no longer there: its shape and dtype may be read, its elements not."""
 
-    __array_ufunc__ = None
-
     def __init__(self, array: Any, node: Node) -> None:
         self.shape, self.dtype, self.ndim, self.size, self._node = (
             array.shape,
@@ -180,7 +181,7 @@ class _Stale:
         what = "a value that its gradient needs was changed in place after it had been used"
         raise StaleValueError(explain(self._node.op.name, what, "change a copy: t = t.copy(), or change it earlier"))
 
-    __getattr__ = __array__ = __array_function__ = __getitem__ = _fail
+    __getattr__ = __array__ = __array_ufunc__ = __array_function__ = __getitem__ = _fail
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _fail
     __neg__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __eq__ = __ne__ = _fail  # type: ignore[assignment]
     __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __len__ = _fail
@@ -209,10 +210,11 @@ def backward(
             explain("backward", what, "make the inputs with requires_grad=True, outside sadl.no_grad()")
         )
     seed = _seed(loss, grad)
+    _require_current(loss._node)
     recorded = create_graph or MODE.get().recorder is not None
     with enable_grad() if create_graph else no_grad():
         found = sweep({loss._node: seed}, recorded=recorded)
-        _accumulate(found, recorded, leaves)
+        _accumulate(found, recorded, leaves, seed)
     if not (retain_graph or create_graph) and loss._node.op is not None:
         loss._node.inputs = loss._node.parents = None  # whatever only this loss held is freed with it
 
@@ -228,8 +230,15 @@ def _seed(value: Any, grad: Any) -> Any:
     return grad if isinstance(grad, Tensor) and grad.dtype == value.dtype else np.asarray(plain(grad), value.dtype)
 
 
-def _accumulate(found: dict[Node, Any], recorded: bool, leaves: bool) -> None:
-    given: set[int] = set()
+def _require_current(node: Node) -> None:
+    """The gradient is by what a Tensor was when it was computed; that must be what it is now."""
+    if node.op is not None and written_at_any(node.out) > node.tick:
+        what = "the value to be differentiated was changed in place since, which was not recorded"
+        raise StaleValueError(explain("backward", what, "change a copy: t = t.copy()"))
+
+
+def _accumulate(found: dict[Node, Any], recorded: bool, leaves: bool, seed: Any) -> None:
+    given = {id(plain(seed))}
     for node, g in found.items():
         tensor = node.tensor()
         if tensor is None or not (tensor.keep_grad or leaves):
@@ -237,17 +246,18 @@ def _accumulate(found: dict[Node, Any], recorded: bool, leaves: bool) -> None:
         held = tensor.grad
         if held is not None:
             g = held + g
-        elif not recorded:
+        if MODE.get().recorder is None:
             g = _own(g, given)
         tensor.grad = g
 
 
 def _own(g: Any, given: set[int]) -> Any:
     """`g` as an array that nothing else shares: rules may pass the same array on to several inputs, or a view."""
-    g = np.asarray(plain(g))
-    if id(g) in given or g.base is not None or not g.flags.owndata:
+    g = g if isinstance(g, Traced) else np.asarray(g)
+    raw = plain(g)
+    if id(raw) in given or raw.base is not None:
         g = g.copy()
-    given.add(id(g))
+    given.add(id(plain(g)))
     return g
 
 
@@ -305,13 +315,15 @@ def _pull_back(outs: list[Any], cotangents: list[Any], inputs: list[Any]) -> lis
     for out, cotangent in zip(outs, cotangents, strict=True):
         if isinstance(out, Tensor) and out._node is not None:
             seed = _seed(out, cotangent)
+            _require_current(out._node)
             seeds[out._node] = seed if out._node not in seeds else seeds[out._node] + seed
     mode = MODE.get()
     outer = mode.grad and _is_outer(seeds, set(wanted))
     recorded = outer or mode.recorder is not None
     with enable_grad() if outer else no_grad():
         found = sweep(seeds, wanted, recorded)
-    return [_cotangent(x, found) for x in inputs]
+    given = {id(plain(g)) for g in seeds.values()}
+    return [_cotangent(x, found, given) for x in inputs]
 
 
 def _is_outer(seeds: dict[Node, Any], wanted: set[Node]) -> bool:
@@ -322,13 +334,14 @@ def _is_outer(seeds: dict[Node, Any], wanted: set[Node]) -> bool:
     return any(n.op is None and n not in wanted for n in nodes) or any(n.op is ALIAS for n in wanted)
 
 
-def _cotangent(x: Any, found: dict[Node, Any]) -> Any:
+def _cotangent(x: Any, found: dict[Node, Any], given: set[int]) -> Any:
     if not isinstance(x, Tensor) or x._node is None:
         return None
     g = found.get(x._node)
     if g is None:
         return x._wrap(np.zeros_like(x._raw))
-    return g if isinstance(g, Tensor) else x._wrap(_own(g, set()))
+    g = _own(g, given)
+    return g if isinstance(g, Tensor) else x._wrap(g)
 
 
 def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., tuple[Any, Any]]:
@@ -393,7 +406,7 @@ def check_grads(
     rng = np.random.default_rng(seed)
     leaves, structure = flatten(args)
     leaves = [np.asarray(plain(x)) for x in leaves]
-    flat = lambda *xs: f(*unflatten(structure, xs))  # noqa: E731
+    flat = lambda *xs: f(*unflatten(structure, xs))
     _check_order(flat, leaves, order, rtol, rng, "")
 
 
@@ -401,16 +414,17 @@ def _check_order(
     f: Callable[..., Any], xs: list[Any], order: int, rtol: float | None, rng: "np.random.Generator", of: str
 ) -> None:
     out, pullback = vjp(f, *xs)
-    cts = [_like(rng, o) for o in flatten(out)[0]]
-    ct_structure = flatten(out)[1]
+    outs, ct_structure = flatten(out)
+    cts = [_like(rng, o) for o in outs]
+    of = of or f" of {_ops_behind(outs)}"
     grads = pullback(unflatten(ct_structure, cts))
     for x, g in zip(xs, grads, strict=True):
         assert (g.shape, g.dtype) == (x.shape, x.dtype), f"gradient{of}: {g.dtype} {g.shape}, not {x.dtype} {x.shape}"
     _compare(f, xs, cts, grads, rtol, rng, of)
     if order > 1:
         n = len(xs)
-        second = lambda *ys: vjp(f, *ys[:n])[1](unflatten(ct_structure, ys[n:]))  # noqa: E731
-        _check_order(second, [*xs, *cts], order - 1, rtol, rng, of + " of the gradient")
+        second = lambda *ys: vjp(f, *ys[:n])[1](unflatten(ct_structure, ys[n:]))
+        _check_order(second, [*xs, *cts], order - 1, rtol, rng, f" of the gradient{of}")
 
 
 def _compare(f: Any, xs: Any, cts: Any, grads: Any, rtol: float | None, rng: "np.random.Generator", of: str) -> None:
@@ -424,6 +438,13 @@ def _compare(f: Any, xs: Any, cts: Any, grads: Any, rtol: float | None, rng: "np
     scale = 1 + sum(abs(_dot(abs(np.asarray(plain(g))), abs(d))) for g, d in zip(grads, directions, strict=True))
     error = abs(numeric - analytic)
     assert error <= rtol * scale, f"gradient{of}: {analytic} by the rules, {numeric} by differences"
+
+
+def _ops_behind(outs: list[Any]) -> str:
+    """The names of the operations that made `outs`, for the message that one of their rules is wrong."""
+    nodes = reachable([o._node for o in outs if isinstance(o, Traced) and o._node is not None], set())
+    ordered = sorted((n for n in nodes if n.op not in (None, ALIAS, ITEM)), key=lambda node: node.tick)
+    return ", ".join(dict.fromkeys(n.op.name for n in ordered)) or "a constant"
 
 
 def _dot(a: Any, b: Any) -> float:

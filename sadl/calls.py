@@ -5,14 +5,17 @@ same as NumPy, recorded, or an error that says what to do. One plain entry goes 
 """
 
 import functools
+import inspect
+import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from sadl.errors import GradientError, UnrecordedError, explain
-from sadl.op import CONSTANT, OPS, UFUNC_METHODS, UFUNCS, Op
-from sadl.tape import ALIAS, MODE, Node, Traced, bind, is_grad_enabled, new_leaf_epoch, plain, touch
+from sadl.op import CONSTANT, FUNCTIONS, METHODS, OPS, UFUNC_METHODS, UFUNCS, WRITES, Op
+from sadl.tape import ALIAS, MODE, Node, Traced, arrayed, bind, is_grad_enabled, new_leaf_epoch, owner, plain, touch
 from sadl.tree import flatten, unflatten
 
 # ---- arguments that hold Tensors -----------------------------------------------------------------------------------
@@ -23,7 +26,7 @@ def plain_all(value: Any) -> Any:
     if isinstance(value, Traced):
         return value._plain()
     if isinstance(value, (tuple, list)):
-        return type(value)([plain_all(v) for v in value])
+        return [plain_all(v) for v in value] if isinstance(value, list) else tuple(map(plain_all, value))
     return {k: plain_all(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
@@ -66,9 +69,7 @@ def _is_tracked(values: Any) -> bool:
         if isinstance(v, Traced):
             if v._node is not None:
                 return True
-        elif isinstance(v, (tuple, list)) and _is_tracked(v):
-            return True
-        elif isinstance(v, dict) and _is_tracked(v.values()):
+        elif (isinstance(v, (tuple, list)) and _is_tracked(v)) or (isinstance(v, dict) and _is_tracked(v.values())):
             return True
     return False
 
@@ -80,10 +81,10 @@ def read(tensor: Any, how: str, instead: str = "") -> None:
 
 
 def rewrap(like: Any, result: Any) -> Any:
-    """NumPy's result with its arrays as Tensors; what is not an array stays."""
+    """NumPy's result with its arrays as Tensors; what is not an array stays, and so do matrices and masked arrays."""
     if result.__class__ is np.ndarray:
         return like._wrap(result)
-    if isinstance(result, np.ndarray) or (isinstance(result, np.generic) and result.dtype.kind in "fciub"):
+    if isinstance(result, np.generic) and result.dtype.kind in "fciub":
         return like._wrap(result)
     if isinstance(result, tuple) and hasattr(result, "_fields"):
         return type(result)(*(rewrap(like, r) for r in result))
@@ -95,7 +96,53 @@ def rewrap(like: Any, result: Any) -> Any:
 # ---- calls that are not a plain table entry ------------------------------------------------------------------------
 
 
-def library_call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def run_plain(like: Any, func: Callable[..., Any], args: Any, kwargs: Any, written: Any = ()) -> Any:
+    """Run a function where nothing listens: its results as Tensors like `like`, or `out` itself where that is given."""
+    result = rewrap(like, func(*plain_all(args), **plain_all(kwargs)))
+    out = without_out(func, args, kwargs)[0]
+    for tensor in _leaves([written, out, (*args, *kwargs.values())[:1] if func in WRITES else None]):
+        touch(plain(tensor))
+    if isinstance(out, tuple):
+        return tuple(r if o is None else o for r, o in zip(result, out, strict=True))
+    return result if out is None else out
+
+
+def without_out(func: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
+    """What a call is to write its result to, if anything, and its other arguments."""
+    place = place_written(func)
+    if -1 < place < len(args):
+        return args[place], (*args[:place], None, *args[place + 1 :]), kwargs
+    out = kwargs.get("out")
+    if "out" in kwargs:
+        kwargs = {k: v for k, v in kwargs.items() if k != "out"}
+    return out[0] if isinstance(out, tuple) and len(out) == 1 else out, args, kwargs
+
+
+@functools.cache
+def place_written(func: Callable[..., Any]) -> int:
+    """The position of `out` among the arguments of a function; one beyond them all if it is given by keyword only."""
+    if func in WRITES:
+        return -1  # the function itself is to be looked at
+    try:
+        parameters = list(inspect.signature(func).parameters.values())
+    except ValueError:  # a method, before NumPy told what it takes
+        twin = getattr(np, func.__name__, func)
+        return place_written(twin) if twin is not func else sys.maxsize
+    places = [i for i, p in enumerate(parameters) if p.name == "out" and p.kind is p.POSITIONAL_OR_KEYWORD]
+    return places[0] if places else sys.maxsize
+
+
+def function_call(like: Any, func: Callable[..., Any], body: Any, args: Any, kwargs: Any) -> Any:
+    """A NumPy function that something listens to: sadl's own of that signature, if it has one, or NumPy's."""
+    out, args, kwargs = without_out(func, args, kwargs)
+    if body is not None and (not kwargs or kwargs.keys() <= accepted(body)):
+        result = body(*args, **kwargs)
+    else:
+        result = library_call(like, func, args, kwargs)
+    return result if out is None else _store(out, result)
+
+
+def library_call(like: Any, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Run a function that has no entry in the table. Raises if a gradient would be lost."""
     leaves, structure = flatten((args, kwargs))
     tensors = [x for x in leaves if isinstance(x, Traced)]
@@ -111,7 +158,7 @@ def library_call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         filled = unflatten(structure, [next(values) if isinstance(x, Traced) else x for x in leaves])
         return func(*filled[0], **filled[1])
 
-    result = rewrap(tensors[0], run(*map(plain, tensors)))
+    result = rewrap(like, run(*map(plain, tensors)))
     recorder = MODE.get().recorder
     if recorder is not None:
         outs = (result,) if isinstance(result, Traced) else tuple(result) if isinstance(result, (tuple, list)) else ()
@@ -122,54 +169,58 @@ def library_call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     return result
 
 
-def general_ufunc(ufunc: np.ufunc, method: str, inputs: Any, kwargs: dict[str, Any]) -> Any:
+def general_ufunc(self: Any, ufunc: np.ufunc, method: str, inputs: Any, kwargs: dict[str, Any]) -> Any:
     """A ufunc with keyword arguments, or one of its methods."""
-    out = kwargs.pop("out", None)
-    out = out[0] if isinstance(out, tuple) and len(out) == 1 else out
+    run = getattr(ufunc, method)
+    if not is_heard(inputs, kwargs):
+        return run_plain(self, run, inputs, kwargs, written=inputs[:1] if method == "at" else ())
     if method == "at":
-        return _ufunc_at(ufunc, inputs)
-    if out is None and not is_heard(inputs, kwargs):
-        return rewrap(_leaves(inputs)[0], getattr(ufunc, method)(*plain_all(inputs), **plain_all(kwargs)))
-    if method == "__call__":
+        what = "ufunc.at changes its argument in place and is not recorded"
+        raise UnrecordedError(explain(f"{ufunc.__name__}.at", what, "t[i] += v, or call it under sadl.no_grad()"))
+    out, _, kwargs = without_out(run, (), kwargs)
+    inputs = tuple(map(arrayed, inputs))
+    body = UFUNC_METHODS.get((ufunc, method))
+    if method == "__call__" and ufunc in UFUNCS and kwargs.keys() <= _UNDERSTOOD:
         result = _table_call(ufunc, inputs, out, **kwargs)
-    elif method == "outer":
+    elif method == "outer" and ufunc in UFUNCS and not ufunc.signature:
         left, right = inputs
         result = ufunc(np.reshape(left, (*np.shape(left), *(1,) * np.ndim(right))), right, **kwargs)
+    elif method == "reduce" and body is not None and kwargs.keys() <= accepted(body):
+        result = body(*inputs, **{"axis": 0, **kwargs})
     else:
-        body = UFUNC_METHODS.get((ufunc, method))
-        if method == "reduce" and body is not None and kwargs.keys() <= accepted(body):
-            axis = inputs[1] if len(inputs) > 1 else kwargs.pop("axis", 0)
-            result = body(inputs[0], axis=axis, **kwargs)
-        else:
-            result = library_call(getattr(ufunc, method), inputs, kwargs)
+        result = library_call(self, run, inputs, kwargs)
     return result if out is None else _store(out, result)
 
 
-def _table_call(ufunc: np.ufunc, inputs: Any, out: Any, where: Any = True, dtype: Any = None, **kwargs: Any) -> Any:
-    op = UFUNCS.get(ufunc)
-    if op is None:
-        return library_call(ufunc, inputs, kwargs)
+_UNDERSTOOD = {"where", "dtype", "order", "subok"}
+
+
+def _table_call(ufunc: np.ufunc, inputs: Any, out: Any, where: Any = True, dtype: Any = None, **_: Any) -> Any:
+    op = UFUNCS[ufunc]
     if dtype is not None:
-        inputs = tuple(np.astype(x, dtype) if isinstance(x, Traced) else np.asarray(x, dtype) for x in inputs)
-    result = bind(op, *inputs)
+        kinds = [getattr(x, "dtype", type(x)) for x in inputs]
+        loop = ufunc.resolve_dtypes((*kinds, None), signature=(*(None for _ in kinds), np.dtype(dtype)))
+        cast = lambda x, t: x.astype(t) if isinstance(x, Traced) else np.asarray(x, t)
+        inputs = tuple(map(cast, inputs, loop))
     if where is True:
-        return result
+        return bind(op, *inputs)
     if out is None:
         what = "where= without out= leaves the other elements undefined"
         raise ValueError(explain(ufunc.__name__, what, "np.where(mask, result, other)"))
-    return np.where(where, result, out)
+    domain = (*op.domain, *((0.0, 1.0),) * len(inputs))
+    safe = [_masked(x, where, sum(ends) / 2) for x, ends in zip(inputs, domain, strict=False)]
+    return np.where(where, bind(op, *safe), out)
 
 
-def _ufunc_at(ufunc: np.ufunc, inputs: Any) -> None:
-    target, rest = inputs[0], inputs[1:]
-    if is_heard(inputs):
-        what = "ufunc.at changes its argument in place and is not recorded"
-        raise UnrecordedError(explain(f"{ufunc.__name__}.at", what, "t[i] += v, or call it under sadl.no_grad()"))
-    ufunc.at(plain(target), *plain_all(rest))
-    touch(plain(target))
+def _masked(x: Any, where: Any, filler: float) -> Any:
+    """`x` with a harmless value where the result is not wanted, lest a NaN from there reach the gradient."""
+    dtype = np.result_type(plain(x))
+    return np.where(where, x, np.asarray(filler if dtype.kind in "fc" else 1, dtype))
 
 
 def _store(out: Any, result: Any) -> Any:
+    if isinstance(out, tuple):
+        return tuple(r if o is None else _store(o, r) for o, r in zip(out, result, strict=True))
     if isinstance(out, Traced):
         return write(out, result)
     if isinstance(result, Traced) and result._node is not None:
@@ -204,18 +255,96 @@ def write(target: Any, value: Any) -> Any:
         recorder.rebind(target, new)
     np.copyto(target._plain(), new._raw)
     touch(target._raw)
-    if MODE.get().grad:  # a node made after the write, so that the sweep can tell it from writes that nobody recorded
-        if (target._node is None) is not (new._node is None):
-            new_leaf_epoch()
-        target._node = None if new._node is None else Node(ALIAS, [new._raw], [new._node], {}, target._raw)
+    if MODE.get().grad:
+        _replace_node(target, new)
     return target
+
+
+def _replace_node(target: Any, new: Any) -> None:
+    """Give `target` the history of `new`, by a node made after the write, so that the sweep can tell that it knows it."""
+    before = target._node
+    if (before is None) is not (new._node is None):
+        new_leaf_epoch()
+    target._node = None if new._node is None else Node(ALIAS, [new._raw], [new._node], {}, target._raw)
+    if target.keep_grad:  # `.grad` is by the value that the Tensor has in the end
+        for node, ref in ((before, None), (target._node, weakref.ref(target))):
+            if node is not None:
+                node.tensor = ref
 
 
 def _check_writable(target: Any) -> None:
     """A leaf that requires a gradient may not change while gradients are recorded, nor may a view of one."""
     node = target._node if is_grad_enabled() else None
     while node is not None and node.op is not None and node.op.kind == "view":
-        node = node.parents[0]
-    if node is not None and node.op is None:
+        node = node.parents[0] if node.parents else None
+    if node is not None and node.op is None and owner(node.out) is owner(target._plain()):
         what = "a leaf that requires a gradient was changed in place while gradients are recorded"
         raise GradientError(explain("in-place", what, "do it under sadl.no_grad(), or compute a new Tensor"))
+
+
+# ---- ndarray's methods and attributes ------------------------------------------------------------------------------
+
+
+def method(name: str) -> Callable[..., Any]:
+    """An ndarray method: NumPy's own where nothing listens, else what np.<name> is on Tensors."""
+    native, fn = getattr(np.ndarray, name), getattr(np, name)
+    body = METHODS.get(name) or FUNCTIONS.get(fn)
+    known, place = accepted(body) if body else set(), place_written(fn)
+
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        mode = MODE.get()
+        if "out" in kwargs or len(args) >= place:
+            pass
+        elif mode.recorder is not None or (mode.grad and self._node is not None):
+            if body is not None and (not kwargs or kwargs.keys() <= known):
+                return body(self, *args, **kwargs)
+        else:
+            unheard = plain_unless_tracked(args, kwargs, mode.grad)
+            if unheard is not None:
+                return rewrap(self, native(self._plain(), *unheard[0], **unheard[1]))
+        if not is_heard(self, args, kwargs):
+            return run_plain(self, native, (self, *args), kwargs)
+        return function_call(self, fn, body, (self, *args), kwargs)
+
+    return run
+
+
+def on_memory(name: str, *, changes: bool = False, exposes: bool = False) -> Callable[..., Any]:
+    """An ndarray method on raw memory, which it reads, changes or exposes: the last two where no gradient is lost."""
+    native = getattr(np.ndarray, name)
+
+    def on_memory(self: Any, *args: Any, **kwargs: Any) -> Any:
+        read(self, f"t.{name}()")
+        if (changes or exposes) and is_heard(self):
+            what = f"t.{name}() works on the memory itself and is not recorded"
+            raise UnrecordedError(explain(name, what, f"call it under sadl.no_grad(), or use np.{name}"))
+        result = native(self._plain(), *plain_all(args), **kwargs)
+        if changes:
+            touch(self._raw)
+        return result if np.ndarray in args else rewrap(self, result)
+
+    return on_memory
+
+
+def attribute(name: str) -> property:
+    """An attribute of the memory's layout, which may be assigned to where no gradient is lost."""
+    native = getattr(np.ndarray, name)
+
+    def assign(self: Any, value: Any) -> None:
+        if is_heard(self):
+            what = f"assigning to t.{name} is not recorded"
+            raise UnrecordedError(explain(name, what, "t.reshape(...), t.astype(...), or assign under sadl.no_grad()"))
+        native.__set__(self, value)
+        self._raw = None
+
+    return property(native.__get__, assign)
+
+
+def part(name: str) -> property:
+    """The real or the imaginary part, which may be assigned to."""
+    fn = getattr(np, name)
+
+    def assign(self: Any, value: Any) -> None:
+        fn(self)[...] = value
+
+    return property(fn, assign)

@@ -22,6 +22,16 @@ def _level(text: str) -> int:
     return range(6)[int(text)]
 
 
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sadl"
 
@@ -41,6 +51,9 @@ SWITCHES = {
     "jit": Switch(_flag, "0 or 1", lambda: True, "0 runs kernels as plain Python functions, so that pdb works"),
     "compile": Switch(_flag, "0 or 1", lambda: True, "0 makes sadl.compile the identity"),
     "verify": Switch(_flag, "0 or 1", lambda: False, "1 checks the graph after every pass"),
+    "threads": Switch(
+        _count, "1 or more", _processors, "threads that run a program together; results do not depend on it"
+    ),
     "cache": Switch(_flag, "0 or 1", lambda: True, "0 keeps compiled kernels in memory only"),
     "cache_dir": Switch(Path, "a folder", _default_cache_dir, "where kernels and their machine code are kept"),
 }

@@ -68,6 +68,7 @@ METHODS: dict[str, Callable[..., Any]] = {}  # ndarray method -> the same
 HOST: set[Callable[..., Any]] = set()  # functions that read values into Python: not differentiable, not capturable
 CONSTANT: set[Callable[..., Any]] = set()  # functions whose result is constant almost everywhere: no gradient, allowed
 METADATA: set[Callable[..., Any]] = set()  # functions of shape and dtype only
+WRITES: set[Callable[..., Any]] = set()  # functions that change their first argument in place
 
 
 def register(op: Op) -> Op:
@@ -121,7 +122,7 @@ def numpy_function(*functions: Callable[..., Any], method: str = "", ufunc_metho
 
 def loop_dtypes(op: Op, *avals: Any) -> tuple[np.dtype, ...]:
     """The dtypes an elementwise op computes in: one per input, then the output's, as NumPy (NEP 50) decides."""
-    kinds = [a.dtype if isinstance(a, Aval) else type(a) for a in avals]
+    kinds = [np.dtype(bool) if isinstance(a, bool) else getattr(a, "dtype", type(a)) for a in avals]
     if isinstance(op.fn, np.ufunc):
         return op.fn.resolve_dtypes((*kinds, None))
     if op.name == "where":

@@ -15,21 +15,26 @@ import numpy as np
 from sadl import ops
 from sadl.backend import Device, check_device
 from sadl.calls import (
-    accepted,
+    attribute,
+    function_call,
     general_ufunc,
     is_heard,
-    library_call,
+    method,
+    on_memory,
+    part,
+    place_written,
     plain_all,
     plain_unless_tracked,
     read,
     rewrap,
+    run_plain,
     write,
 )
 from sadl.errors import GradientError, ShapeError, UnrecordedError, explain
 from sadl.op import ALIASES, FUNCTIONS, HOST, METADATA, METHODS, OPS, UFUNCS, Op
 from sadl.ops.indexing import is_data_dependent, take_item
 from sadl.ops.movement import reshape_, transpose_
-from sadl.tape import MODE, Node, Traced, bind, is_grad_enabled, new_leaf_epoch, plain, require_float, touch
+from sadl.tape import MODE, Node, Traced, arrayed, bind, is_grad_enabled, new_leaf_epoch, plain, require_float, touch
 
 _view = np.ndarray.view
 
@@ -80,22 +85,24 @@ class Tensor(Traced):
         if method == "__call__" and not kwargs:
             op = UFUNCS.get(ufunc)
             if op is not None:
+                for x in inputs:
+                    if isinstance(x, (list, tuple)):
+                        return bind(op, *map(arrayed, inputs))
                 return bind(op, *inputs)
-        return general_ufunc(ufunc, method, inputs, kwargs)
+        return general_ufunc(self, ufunc, method, inputs, kwargs)
 
     def __array_function__(self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         mode = MODE.get()
         unheard = None if mode.recorder is not None else plain_unless_tracked(args, kwargs, mode.grad)
-        if unheard is not None and "out" not in kwargs:
+        if unheard is not None and "out" not in kwargs and len(args) <= place_written(func):
             return rewrap(self, func(*unheard[0], **unheard[1]))
-        body = FUNCTIONS.get(func)
-        if body is not None and (not kwargs or kwargs.keys() <= accepted(body)):
-            return body(*args, **kwargs)
+        if unheard is not None:
+            return run_plain(self, func, args, kwargs)
         if func in METADATA or func in HOST:
             if func in HOST:
                 read(self, f"np.{func.__name__}")
             return rewrap(self, func(*plain_all(args), **plain_all(kwargs)))
-        return library_call(func, args, kwargs)
+        return function_call(self, func, FUNCTIONS.get(func), args, kwargs)
 
     # ---- the graph ----------------------------------------------------------------------------------------------
 
@@ -151,9 +158,9 @@ class Tensor(Traced):
     @property
     def src(self) -> tuple[Any, ...]:
         """The inputs of the operation that made this Tensor; empty for a leaf."""
-        if self.is_leaf():
-            return ()
         node = self._node
+        if node is None or not node.inputs:
+            return ()
         return tuple(as_recorded(raw, parent) for raw, parent in zip(node.inputs, node.parents, strict=True))
 
     @property
@@ -226,7 +233,7 @@ class Tensor(Traced):
 
     def __format__(self, spec: str) -> str:
         read(self, "format(t), as in f'{t}'")
-        return format(self._plain(), spec) if self.ndim == 0 else str(self)
+        return format(self._plain(), spec)
 
     def __contains__(self, value: Any) -> bool:
         return bool(np.any(self == value))
@@ -259,13 +266,17 @@ class Tensor(Traced):
         if not is_heard(self, value):
             self._plain()[plain_all(item)] = plain(value)
             touch(self._raw)
-        elif item is Ellipsis or item == ():
+            return
+        whole = item is Ellipsis or (isinstance(item, tuple) and item == ())
+        place = self if whole else take_item(self, item)  # also checks the index
+        value = arrayed(value)
+        value = value if isinstance(value, Traced) else np.asarray(value, self.dtype)
+        if value.ndim > place.ndim:  # NumPy allows more axes in front if their size is 1
+            value = np.reshape(value, value.shape[value.ndim - place.ndim :])
+        if whole:
             write(self, value)
         else:
-            from_index = take_item(self, item)  # also checks the index
             layout, arrays = ops.indexing.encode(item)
-            value = value if isinstance(value, Traced) else np.asarray(value, self.dtype)
-            np.broadcast_shapes(from_index.shape, np.shape(value))
             write(self, bind(OPS["put"], self, value, *arrays, layout=layout))
 
     def __iter__(self) -> Iterator[Any]:
@@ -287,11 +298,11 @@ class Tensor(Traced):
     def transpose(self, *axes: Any) -> Any:
         return transpose_(self, (axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes) or None)
 
-    def ravel(self, order: str = "C") -> Any:
-        return np.reshape(self, -1, order=order)
+    def compress(self, condition: Any, axis: Any = None, out: Any = None) -> Any:
+        return np.compress(condition, self, axis, out)
 
     def flatten(self, order: str = "C") -> Any:
-        return np.copy(np.reshape(self, -1, order=order))
+        return np.copy(np.ravel(self, order))
 
     @property
     def flat(self) -> Any:
@@ -302,6 +313,11 @@ class Tensor(Traced):
             what = "t.flat of an array that is not contiguous cannot be written through"
             raise UnrecordedError(explain("flat", what, "t.reshape(-1), a copy"))
         return self.reshape(-1)
+
+    @flat.setter
+    def flat(self, value: Any) -> None:
+        self.flat[...] = plain(value)
+        touch(self._plain())
 
     def fill(self, value: Any) -> None:
         self[...] = value
@@ -316,9 +332,13 @@ class Tensor(Traced):
         return self.__reduce__()
 
     def __copy__(self) -> Any:
+        if not self.is_leaf():
+            return np.copy(self)
         return _rebuild(type(self), self._plain().copy(), self.requires_grad, dict(self._extra()))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if not self.is_leaf():
+            return memo.setdefault(id(self), np.copy(self))
         state = copy.deepcopy(self._extra(), memo)
         memo[id(self)] = result = _rebuild(type(self), self._plain().copy(), self.requires_grad, state)
         return result
@@ -427,7 +447,7 @@ def _rebuild(cls: type, array: Any, requires_grad: bool, state: dict[str, Any]) 
 def _in_place(op: Op) -> Callable[[Any, Any], Any]:
     def method(self: Any, other: Any) -> Any:
         if is_heard(self, other):
-            return write(self, bind(op, self, other))
+            return write(self, bind(op, self, arrayed(other)))
         op.fn(self._plain(), plain(other), out=self._raw)
         touch(self._raw)
         return self
@@ -442,12 +462,33 @@ def _binary(op: Op) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any
     ufunc = op.fn
 
     def forward(self: Any, other: Any) -> Any:
-        return bind(op, self, other) if isinstance(other, _SIMPLE) else ufunc(self, other)
+        if isinstance(other, _SIMPLE):
+            return bind(op, self, other)
+        return NotImplemented if _declines(other) else ufunc(self, other)
 
     def reflected(self: Any, other: Any) -> Any:
-        return bind(op, other, self) if isinstance(other, _SIMPLE) else ufunc(other, self)
+        if isinstance(other, _SIMPLE):
+            return bind(op, other, self)
+        return NotImplemented if _declines(other) else ufunc(other, self)
 
     return forward, reflected
+
+
+def _declines(other: Any) -> bool:
+    """Whether an operand wants to handle operators with arrays itself."""
+    return getattr(type(other), "__array_ufunc__", True) is None
+
+
+def _equality(name: str, op: Op) -> Callable[[Any, Any], Any]:
+    """`==` and `!=`, which know an answer for what is not a number, too."""
+    forward, native = _binary(op)[0], getattr(np.ndarray, name)
+
+    def method(self: Any, other: Any) -> Any:
+        if isinstance(other, (*_SIMPLE, complex, list, tuple)):
+            return forward(self, other)
+        return rewrap(self, native(self._plain(), other))
+
+    return method
 
 
 _ARITHMETIC = {
@@ -464,8 +505,6 @@ _ARITHMETIC = {
     "xor": np.bitwise_xor,
 }
 _COMPARISONS = {
-    "eq": np.equal,
-    "ne": np.not_equal,
     "lt": np.less,
     "le": np.less_equal,
     "gt": np.greater,
@@ -480,39 +519,17 @@ for _name, _fn in _ARITHMETIC.items():
     setattr(Tensor, f"__i{_name}__", _in_place(UFUNCS[_fn]))
 for _name, _fn in _COMPARISONS.items():
     setattr(Tensor, f"__{_name}__", _binary(UFUNCS[_fn])[0])
+for _name, _fn in {"__eq__": np.equal, "__ne__": np.not_equal}.items():
+    setattr(Tensor, _name, _equality(_name, UFUNCS[_fn]))
 for _name, _fn in _UNARY.items():
     setattr(Tensor, f"__{_name}__", lambda self, _op=UFUNCS[_fn]: bind(_op, self))
-for _name, _body in METHODS.items():
-    setattr(Tensor, _name, _body)
-
-
-def _by_function(name: str) -> Callable[..., Any]:
-    """An ndarray method that is np.<name> on the array."""
-    fn = getattr(np, name)
-    return lambda self, *args, **kwargs: fn(self, *args, **kwargs)
-
-
-def _on_memory(name: str, changes: bool) -> Callable[..., Any]:
-    """An ndarray method that reads or changes raw memory: allowed only where no gradient could be lost."""
-    method = getattr(np.ndarray, name)
-
-    def on_memory(self: Any, *args: Any, **kwargs: Any) -> Any:
-        read(self, f"t.{name}()")
-        if changes and is_heard(self):
-            what = f"t.{name}() works on the memory itself and is not recorded"
-            raise UnrecordedError(explain(name, what, f"call it under sadl.no_grad(), or use np.{name}"))
-        result = method(self._plain(), *args, **kwargs)
-        touch(self._raw) if changes else None
-        return result
-
-    return on_memory
 
 
 for _name in [
+    *METHODS,
     "argpartition",
     "argsort",
     "choose",
-    "compress",
     "conj",
     "conjugate",
     "cumprod",
@@ -524,13 +541,17 @@ for _name in [
     "searchsorted",
     "trace",
 ]:
-    setattr(Tensor, _name, _by_function(_name))
-for _name in ["sort", "partition", "put", "resize", "setfield", "byteswap", "getfield", "view"]:
-    setattr(Tensor, _name, _on_memory(_name, changes=True))
+    setattr(Tensor, _name, method(_name))
+for _name in ["sort", "partition", "put", "resize", "setfield", "byteswap"]:
+    setattr(Tensor, _name, on_memory(_name, changes=True))
+for _name in ["getfield", "view"]:
+    setattr(Tensor, _name, on_memory(_name, exposes=True))
 for _name in ["tobytes", "tofile", "dump", "dumps"]:
-    setattr(Tensor, _name, _on_memory(_name, changes=False))
-for _name in ("real", "imag"):
-    setattr(Tensor, _name, property(_by_function(_name)))
+    setattr(Tensor, _name, on_memory(_name))
+for _name in ["shape", "dtype", "strides"]:
+    setattr(CpuTensor, _name, attribute(_name))
+for _name in ["real", "imag"]:
+    setattr(Tensor, _name, part(_name))
 
 
 # ---- creation ------------------------------------------------------------------------------------------------------

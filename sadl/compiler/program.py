@@ -5,7 +5,6 @@ the addresses of inputs and outputs are filled in, runs of native steps are one 
 in between. With SADL_JIT=0 the same kernels run as plain Python.
 """
 
-import ctypes
 import struct
 import sys
 import threading
@@ -17,20 +16,22 @@ import numpy as np
 
 from sadl.compiler.cache import Kernel, folder, get_kernel
 from sadl.compiler.ir import Atom, Eqn, Literal, Var, results_of
-from sadl.compiler.lower import Nest, lower, scratch_size
+from sadl.compiler.lower import Nest, Operand, lower, scratch_size
 from sadl.compiler.memory import ALIGN, Buffer, Layout, Plan
 from sadl.compiler.render import render
 from sadl.config import config
 from sadl.errors import CompileError, explain
 from sadl.kernels import blas, store
+from sadl.kernels.team import KERNEL, UNUSED, get_team
 
 MSG_SIZE = (
     "its result has shape {}, but had {} when it was captured: in a compiled program shapes do not depend on values"
 )
 
-_FUNCTION = ctypes.CFUNCTYPE(
-    ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
-)
+TILE_ELEMENTS = 1 << 17  # a tile of a kernel reads and writes at least so many elements: some microseconds
+TILE_FLOPS = 2_000_000  # a tile of a product has at least so many operations,
+LARGE_TILE_FLOPS = 64_000_000  # and rather so many where that leaves tiles enough: BLAS packs its operands anew for each
+MAX_TILES = 64
 
 
 class Program:
@@ -46,7 +47,7 @@ class Program:
         self._arena = _aligned(plan.arena_bytes)
         self._consts = [np.ascontiguousarray(a) for a in plan.graph.consts.values()]
         self._blocks: list[list[int]] = []
-        self._rows: list[tuple[int, int, int]] = []  # function, block, upper bound
+        self._rows: list[tuple[int, int, int, int]] = []  # function, block, upper bound, size of a tile
         self._patches: dict[Buffer, list[tuple[int, int, int]]] = {}  # buffer -> (block, slot, byte offset)
         self._segments: list[Any] = []
         self._labels: list[tuple[str, int, str]] = []  # per step: its name, the bytes of its operands, the user's line
@@ -70,7 +71,11 @@ class Program:
         if "cluster" in eqn.params:
             self._add_kernel(eqn)
         elif eqn.op.name == "matmul" and self.native and (block := self._gemm_block(eqn)) is not None:
-            self._launch(store.builtin(f"gemm_{eqn.out.aval.dtype}", folder()), block, 1)
+            upper = block[4] if block[12] else block[3]
+            flops = 2 * block[3] * block[4] * block[5]
+            self._launch(
+                store.builtin(f"gemm_{eqn.out.aval.dtype}", folder()), block, upper, _tile(upper, min(flops // TILE_FLOPS, max(6, flops // LARGE_TILE_FLOPS)), 64)
+            )
         else:
             self.library_calls.append(eqn)
             self._segments.append(self._library_call(eqn))
@@ -82,11 +87,16 @@ class Program:
         self.kernels.append(kernel)
         self._labels[-1] = (kernel.name, *self._labels[-1][1:])
         upper = nest.sizes[0] if nest.kept else 1
-        scratch = self._scratch_places(nest)
+        size = sum(
+            np.prod([n for n, s in zip(nest.sizes, o.strides, strict=True) if s]) for o in nest.operands.values()
+        )
+        tile = _tile(upper, int(size) // TILE_ELEMENTS)
+        scratch = self._scratch_places(nest, upper, tile)
         if self.native:
             types = [t for _, t in source.parameters]
-            block = [self._slot(k, what, nest, scratch, t) for (k, what), t in zip(source.bound, types, strict=True)]
-            self._launch(kernel.address, block, upper)
+            values = zip(source.bound, types, strict=True)
+            block = [self._slot(k, what, nest, scratch, tile, t) for (k, what), t in values]
+            self._launch(kernel.address, block, upper, tile)
         else:
             self._segments.append(self._python_launch(kernel, source.bound, nest, scratch, upper))
 
@@ -95,7 +105,7 @@ class Program:
         held = {self.plan.buffers[v]: v for v in self.plan.graph.inputs}
         return {v: held[b] for v in eqn.outs if (b := self.plan.buffers[v]).kind == "input"}
 
-    def _launch(self, function: int, block: list[Any], upper: int) -> None:
+    def _launch(self, function: int, block: list[Any], upper: int, tile: int) -> None:
         if not self._segments or not isinstance(self._segments[-1], tuple):
             self._segments.append((len(self._rows), len(self._rows)))
         index = len(self._blocks)
@@ -104,25 +114,28 @@ class Program:
                 buffer, offset = value
                 self._patches.setdefault(buffer, []).append((index, slot, offset))
         self._blocks.append([0 if isinstance(v, tuple) else v for v in block])
-        self._rows.append((function, index, upper))
+        self._rows.append((function, index, upper, tile))
         self._segments[-1] = (self._segments[-1][0], len(self._rows))
 
-    def _slot(self, kind: str, what: Any, nest: Nest, scratch: dict[Var, int], type_: str) -> Any:
+    def _slot(self, kind: str, what: Any, nest: Nest, scratch: dict[Var, int], tile: int, type_: str) -> Any:
         if kind == "size":
             return nest.sizes[what]
         if kind == "number":
             return _bits(what.value) if type_.startswith("float") else int(what.value)
+        if kind == "spread":
+            return _spread(nest, nest.operands[what], tile)
         if kind == "stride":
             return nest.operands[what[0]].strides[what[1]]
         return ("scratch", scratch[what]) if what in scratch else self._address(what)
 
-    def _scratch_places(self, nest: Nest) -> dict[Var, int]:
-        """Byte offsets in the memory that all kernels use in turn."""
+    def _scratch_places(self, nest: Nest, upper: int, tile: int) -> dict[Var, int]:
+        """Byte offsets in the memory that all kernels use in turn; each tile of a row kernel has a row of its own."""
         places, end = {}, 0
         for v, operand in nest.operands.items():
             if operand.scratch:
                 places[v] = end
-                end += -(-scratch_size(nest, operand) * v.aval.dtype.itemsize // ALIGN) * ALIGN
+                size = scratch_size(nest, operand) + (upper if tile < upper else 0) * _spread(nest, operand, tile)
+                end += -(-size * v.aval.dtype.itemsize // ALIGN) * ALIGN
         self._scratch = max(self._scratch, end)
         return places
 
@@ -150,7 +163,12 @@ class Program:
         (trans_a, lda), (trans_b, ldb) = flags  # type: ignore[misc]
         (m, k), n = a.aval.shape, out.aval.shape[1]
         places = [self._address(a), lda, self._address(b), ldb, self._address(out), n]
-        return [address, trans_a, trans_b, m, n, k, *places, _bits(1.0), _bits(0.0)]
+        item = out.aval.dtype.itemsize
+        if m >= n:  # cut the longer side of the result into tiles
+            steps = [0, (1 if trans_a == blas.TRANS else lda) * item, 0, n * item]
+        else:
+            steps = [1, 0, (ldb if trans_b == blas.TRANS else 1) * item, item]
+        return [address, trans_a, trans_b, m, n, k, *places, *steps]
 
     def _finish(self) -> None:
         """Put all blocks into one array and all launches into one table."""
@@ -160,14 +178,14 @@ class Program:
         base = _pointer(self._args)
         for index, slot, offset in self._scratch_patches():
             self._args[starts[index] + slot] = _pointer(memory) + offset
-        table = [(f, base + 8 * starts[block], 0, upper) for f, block, upper in self._rows]
+        table = [(f, base + 8 * starts[block], upper, tile) for f, block, upper, tile in self._rows]
         self._table = np.array(table, np.int64).reshape(-1, 4)
         self._keep.append(memory)
         self._slots = {b: [(starts[i] + s, o) for i, s, o in places] for b, places in self._patches.items()}
-        unused = np.zeros(2, np.int64)
-        self._keep.append(unused)
-        self._unused, self._table_at = _pointer(unused), _pointer(self._table)
-        self._run = _FUNCTION(store.builtin("run_table", folder())) if self._rows else None
+        self._alone = np.array([_pointer(self._table), 0, *blas.threads_addresses()], np.int64)
+        self._together = self._alone.copy()
+        self._run = KERNEL(store.builtin("run_table", folder())) if self._rows else None
+        self._cuts = any(tile < upper for _, _, upper, tile in self._rows)
 
     def _scratch_patches(self) -> list[tuple[int, int, int]]:
         found = [b for b in self._patches if isinstance(b, str)]
@@ -201,14 +219,13 @@ class Program:
             np.copyto(self._arrays[i], self._given[i])
         for i in self._returned:
             self._new_output(i)
-        if config.debug >= 2:
-            self._run_timed()
+        team = get_team(config.threads, lambda: store.builtin("work", folder())) if self._cuts else None
+        if team is None:
+            self._run_segments(_pointer(self._alone))
         else:
-            for segment in self._segments:
-                if isinstance(segment, tuple):
-                    self._run(self._unused, self._unused, self._table_at, *segment)  # type: ignore[misc]
-                else:
-                    segment()
+            with team.held() as state:
+                self._together[1] = state
+                self._run_segments(_pointer(self._together))
         for into in self.plan.graph.donated.values() if self._staged else ():
             if into in self._staged:
                 np.copyto(self._given[into], self._arrays[into])
@@ -216,14 +233,23 @@ class Program:
         self._outputs.clear()
         return results
 
-    def _run_timed(self) -> None:
+    def _run_segments(self, block: int) -> None:
+        if config.debug >= 2:
+            self._run_timed(block)
+            return
+        for segment in self._segments:
+            if isinstance(segment, tuple):
+                self._run(UNUSED, UNUSED, block, *segment)  # type: ignore[misc]
+            else:
+                segment()
+
+    def _run_timed(self, block: int) -> None:
         """The same, step by step, with the time of each on stderr and the bytes it moves at least per nanosecond."""
         labels = iter(self._labels)
         for segment in self._segments:
-            rows = range(*segment) if isinstance(segment, tuple) else [None]
-            for row in rows:
+            for row in range(*segment) if isinstance(segment, tuple) else [None]:
                 start = time.perf_counter_ns()
-                segment() if row is None else self._run(self._unused, self._unused, self._table_at, row, row + 1)  # type: ignore[misc]
+                segment() if row is None else self._run(UNUSED, UNUSED, block, row, row + 1)  # type: ignore[misc]
                 took = time.perf_counter_ns() - start
                 name, size, where = next(labels)
                 print(f"{took / 1e3:9.1f} us {size / took:7.1f} GB/s  {name:22s} {where}", file=sys.stderr)
@@ -312,7 +338,7 @@ class Program:
                 return Pointer(memory[what], 0) if what in memory else self._python_pointer(what)
             if kind == "number":
                 return np.dtype(type_).type(what.value)
-            return self._slot(kind, what, nest, scratch, type_)
+            return self._slot(kind, what, nest, scratch, upper, type_)
 
         def step() -> None:
             types = [t for _, t in kernel.parameters]
@@ -370,3 +396,15 @@ def _flag(layout: Layout, shape: tuple[int, ...]) -> tuple[int, int] | None:
     if (s == 1 or rows == 1) and (t >= rows or columns == 1):
         return blas.TRANS, max(t, rows)
     return None
+
+
+def _tile(upper: int, tiles: int, multiple: int = 16) -> int:
+    """How much of the range 0..upper a tile has if there are to be about so many: a `multiple` where it is long."""
+    tiles = max(1, min(tiles, MAX_TILES, upper))
+    tile = -(-upper // tiles)
+    return min(upper, -(-tile // multiple) * multiple) if upper > multiple else tile
+
+
+def _spread(nest: Nest, operand: Operand, tile: int) -> int:
+    """The distance that puts the scratch rows of two tiles apart, per element of the range."""
+    return -(-scratch_size(nest, operand) // tile)

@@ -26,7 +26,9 @@ class Source:
     name: str
     text: str
     parameters: tuple[tuple[str, str], ...]
-    bound: tuple[tuple[str, Any], ...]  # ("size", loop), ("array", Var), ("stride", (Var, loop)), ("number", Literal)
+    bound: tuple[
+        tuple[str, Any], ...
+    ]  # ("size", loop), ("array", Var), ("stride", (Var, loop)), ("spread", Var), ("number", Literal)
 
 
 @dataclass
@@ -92,6 +94,10 @@ class _Writer:
     def index(self, operand: Operand) -> str:
         """The position of the current element, as a sum over the loops along which it moves."""
         terms = []
+        if operand.scratch and self.nest.kept and not self.nest.space.is_column:  # each range has a row of its own
+            name = f"{self.array(operand)}_lo"
+            self.bound[name] = ("int64", "spread", operand.var)
+            terms.append(f"lo * {name}")
         for k, stride in enumerate(operand.strides):
             if stride == 1:
                 terms.append(self.loops[k])
@@ -295,7 +301,8 @@ class _Writer:
 
     def source(self) -> Source:
         order = sorted(self.bound, key=lambda n: ("nxzyts".find(n[0]), n))
-        names = [n for n in order if self.bound[n][1] != "stride"] + [n for n in order if self.bound[n][1] == "stride"]
+        steps = [n for n in order if self.bound[n][1] in ("stride", "spread")]
+        names = [n for n in order if n not in steps] + steps
         parameters = tuple((n, self.bound[n][0]) for n in names)
         bound = tuple((self.bound[n][1], self.bound[n][2]) for n in names)
         code = "\n".join(line.partition("  #")[0] for line in self.lines)

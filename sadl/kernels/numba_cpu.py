@@ -9,12 +9,14 @@ infinity. Without Numba's wrappers a kernel is a few kilobytes and needs nothing
 """
 
 import linecache
+import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sadl.kernels import vmath_numba  # noqa: F401  teaches Numba the functions of vmath
@@ -51,7 +53,7 @@ def call_kernel(context: Any, function: Any, block: Any, lo: Any, hi: Any) -> An
     def emit(cgctx: Any, builder: Any, sig: Any, args: Any) -> Any:
         i64, pointer = ir.IntType(64), ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.IntType(32), [pointer, pointer, pointer, i64, i64])
-        unused = builder.bitcast(builder.alloca(ir.IntType(64), 2), pointer)
+        unused = builder.bitcast(cgutils.alloca_once(builder, ir.ArrayType(i64, 2)), pointer)
         target = builder.inttoptr(args[0], kind.as_pointer())
         builder.call(target, [unused, unused, builder.inttoptr(args[1], pointer), args[2], args[3]])
         return cgctx.get_dummy_value()
@@ -59,65 +61,189 @@ def call_kernel(context: Any, function: Any, block: Any, lo: Any, hi: Any) -> An
     return types.void(types.int64, types.int64, types.int64, types.int64), emit
 
 
+# ---- matrix products -----------------------------------------------------------------------------------------------
+
+
 def _gemm_intrinsic(real: ir.Type) -> Any:
     @intrinsic
-    def call_gemm(context: Any, block: Any) -> Any:
-        """cblas_?gemm at address block[0] with block[1:]: transA, transB, m, n, k, A, lda, B, ldb, C, ldc, alpha, beta."""
+    def call_gemm(context: Any, block: Any, m: Any, n: Any, a: Any, b: Any, c: Any) -> Any:
+        """cblas_?gemm at address block[0], row-major; the rest of the block as in `gemm`."""
 
         def emit(cgctx: Any, builder: Any, sig: Any, args: Any) -> Any:
             i64, i32 = ir.IntType(64), ir.IntType(32)
-            slot = lambda k: builder.load(builder.gep(args[0], [i64(k)]))  # noqa: E731
-            real_slot = lambda k: _as_real(builder, slot(k), real)  # noqa: E731
+            at, m, n, a, b, c = args
+            slot = lambda k: builder.load(builder.gep(at, [i64(k)]))
             kinds = [i32, i32, i32, i64, i64, i64, real, i64, i64, i64, i64, real, i64, i64]
             target = builder.inttoptr(slot(0), ir.FunctionType(ir.VoidType(), kinds).as_pointer())
             trans = [builder.trunc(slot(k), i32) for k in (1, 2)]
-            values = [
-                i32(101),
-                *trans,
-                slot(3),
-                slot(4),
-                slot(5),
-                real_slot(12),
-                slot(6),
-                slot(7),
-                slot(8),
-                slot(9),
-            ]
-            builder.call(target, [*values, real_slot(13), slot(10), slot(11)])
+            one, zero = ir.Constant(real, 1.0), ir.Constant(real, 0.0)
+            values = [i32(101), *trans, m, n, slot(5), one, a, slot(7), b, slot(9), zero, c, slot(11)]
+            builder.call(target, values)
             return cgctx.get_dummy_value()
 
-        return types.void(BLOCK), emit
+        return types.void(BLOCK, *[types.int64] * 5), emit
 
     return call_gemm
 
 
-def _as_real(builder: Any, slot: Any, real: ir.Type) -> Any:
-    value = builder.bitcast(slot, ir.DoubleType())
-    return value if real == ir.DoubleType() else builder.fptrunc(value, real)
+_call_sgemm = _gemm_intrinsic(ir.FloatType())
+_call_dgemm = _gemm_intrinsic(ir.DoubleType())
 
 
-gemm_float32 = _gemm_intrinsic(ir.FloatType())
-gemm_float64 = _gemm_intrinsic(ir.DoubleType())
+def _gemm(call: Any) -> Callable[..., None]:
+    """C = A B by BLAS, for a range of the rows of C or of its columns.
+
+    block: function, transA, transB, m, n, k, A, lda, B, ldb, C, ldc, whether the range is of columns, and by how many
+    bytes A, B and C move from one row or column to the next.
+    """
+
+    def gemm(block: Any, lo: Any, hi: Any) -> None:
+        m, n = block[3], block[4]
+        if block[12] == 0:
+            m = hi - lo
+        else:
+            n = hi - lo
+        call(block, m, n, block[6] + lo * block[13], block[8] + lo * block[14], block[10] + lo * block[15])
+
+    return gemm
 
 
-def run_table(table: Any, lo: Any, hi: Any) -> None:
-    """Launch the rows lo..hi of a table of (function, block, lo, hi)."""
+# ---- the thread team -----------------------------------------------------------------------------------------------
+
+
+def _atomic(emit_value: Callable[[Any, Any], Any], arguments: int) -> Any:
+    """An intrinsic on the int64 at state[index], with so many more int64 arguments, that gives an int64."""
+
+    def typed(context: Any, state: Any, index: Any, *more: Any) -> Any:
+        def emit(cgctx: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return emit_value(builder, [builder.gep(args[0], [args[1]]), *args[2:]])
+
+        return types.int64(BLOCK, *[types.int64] * (1 + arguments)), emit
+
+    wrappers = (
+        lambda context, state, index: typed(context, state, index),
+        lambda context, state, index, x: typed(context, state, index, x),
+        lambda context, state, index, x, y: typed(context, state, index, x, y),
+    )
+    return intrinsic(wrappers[arguments])
+
+
+def _emit_store(builder: Any, args: Any) -> Any:
+    builder.store_atomic(args[1], args[0], "seq_cst", 8)
+    return args[1]
+
+
+def _emit_swap(builder: Any, args: Any) -> Any:
+    done = builder.extract_value(builder.cmpxchg(args[0], args[1], args[2], "seq_cst"), 1)
+    return builder.zext(done, ir.IntType(64))
+
+
+atomic_load = _atomic(lambda builder, args: builder.load_atomic(args[0], "seq_cst", 8), 0)
+atomic_store = _atomic(_emit_store, 1)
+atomic_add = _atomic(lambda builder, args: builder.atomic_rmw("add", args[0], args[1], "seq_cst"), 1)
+atomic_swap = _atomic(_emit_swap, 2)
+
+
+@intrinsic
+def pause(context: Any) -> Any:
+    """Tell the processor that this is a loop that waits."""
+
+    def emit(cgctx: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if platform.machine() in ("x86_64", "AMD64"):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        return cgctx.get_dummy_value()
+
+    return types.void(), emit
+
+
+@intrinsic
+def call_int(context: Any, function: Any, value: Any) -> Any:
+    """Call the C function `int f(int)` at address `function`."""
+
+    def emit(cgctx: Any, builder: Any, sig: Any, args: Any) -> Any:
+        i32 = ir.IntType(32)
+        target = builder.inttoptr(args[0], ir.FunctionType(i32, [i32]).as_pointer())
+        return builder.sext(builder.call(target, [builder.trunc(args[1], i32)]), ir.IntType(64))
+
+    return types.int64(types.int64, types.int64), emit
+
+
+# The words of the state that a team shares, each group on a cache line of its own.
+TICKET, DONE, FUNCTION, ARGUMENTS, UPPER, TILE = 0, 8, 16, 17, 18, 19
+COUNT_BITS = 16  # a ticket is the number of the job, then how many of its tiles nobody has taken yet
+PATIENCE = 40_000  # pauses for which a thread without work looks for some: about half a millisecond
+
+
+def run_tiles(state: Any) -> Any:
+    """Take tiles of the current job, one by one, until none is left; how many that were.
+
+    Whoever takes a tile has swapped the ticket for one with a tile less, so nobody else has it, and the job cannot end
+    before it is done: what the state says of the job stays true.
+    """
+    taken = 0
+    ticket = atomic_load(state, TICKET)
+    left = ticket & ((1 << COUNT_BITS) - 1)
+    while left > 0:
+        if atomic_swap(state, TICKET, ticket, ticket - 1):
+            lo = (left - 1) * state[TILE]
+            call_kernel(state[FUNCTION], state[ARGUMENTS], lo, min(lo + state[TILE], state[UPPER]))
+            atomic_add(state, DONE, 1)
+            taken += 1
+        ticket = atomic_load(state, TICKET)
+        left = ticket & ((1 << COUNT_BITS) - 1)
+    return taken
+
+
+_run_tiles = njit(**FLAGS)(run_tiles)
+
+
+def work(state: Any, lo: Any, hi: Any) -> None:
+    """What the other threads of the team do: help with whatever job there is, until there was none for a while."""
+    idle = 0
+    while idle < PATIENCE:
+        if _run_tiles(state) > 0:
+            idle = 0
+        else:
+            pause()
+            idle += 1
+
+
+def run_table(block: Any, lo: Any, hi: Any) -> None:
+    """Launch the rows lo..hi of a table of (function, arguments, upper, tile).
+
+    block: the table, the state of the team or 0 to work alone, and where BLAS says and is told how many threads it may
+    use, or 0. A launch is cut into tiles by its own sizes, never by the number of threads, so that the results are the
+    same bits for any number. The threads of the team take tiles as they can; this one waits for nobody who has none.
+    """
+    table, state = as_pointer(block[0], np.int64), as_pointer(block[1], np.int64)
+    threads = 0
+    if block[2] != 0:
+        threads = call_int(block[2], 0)
+        call_int(block[3], 1)
     for i in range(lo, hi):
-        call_kernel(table[4 * i], table[4 * i + 1], table[4 * i + 2], table[4 * i + 3])
-
-
-def _gemm_float32(block: Any, lo: Any, hi: Any) -> None:
-    gemm_float32(block)
-
-
-def _gemm_float64(block: Any, lo: Any, hi: Any) -> None:
-    gemm_float64(block)
+        function, arguments, upper, tile = table[4 * i], table[4 * i + 1], table[4 * i + 2], table[4 * i + 3]
+        tiles = (upper + tile - 1) // tile
+        if tiles < 2 or block[1] == 0:
+            for t in range(tiles):
+                call_kernel(function, arguments, t * tile, min((t + 1) * tile, upper))
+        else:
+            state[FUNCTION], state[ARGUMENTS], state[UPPER], state[TILE] = function, arguments, upper, tile
+            atomic_store(state, DONE, 0)
+            job = (atomic_load(state, TICKET) >> COUNT_BITS) + 1
+            atomic_store(state, TICKET, (job << COUNT_BITS) | tiles)
+            _run_tiles(state)
+            while atomic_load(state, DONE) < tiles:
+                pause()
+    if block[2] != 0:
+        call_int(block[3], threads)
 
 
 BUILTINS: dict[str, Callable[..., Any]] = {
     "run_table": run_table,
-    "gemm_float32": _gemm_float32,
-    "gemm_float64": _gemm_float64,
+    "work": work,
+    "gemm_float32": _gemm(_call_sgemm),
+    "gemm_float64": _gemm(_call_dgemm),
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sadl.op import Aval, Op, _shape, elementwise, numpy_function
-from sadl.tape import bind
+from sadl.tape import arrayed, bind
 
 ANY, POSITIVE, UNIT, NONZERO = (-2.0, 2.0), (0.2, 3.0), (-0.9, 0.9), (0.5, 2.0)
 LOG2, LOG10 = float(np.log(2.0)), float(np.log(10.0))
@@ -31,6 +31,8 @@ def _power_base(g: Any, z: Any, x: Any, y: Any) -> Any:
 
 def _power_exponent(g: Any, z: Any, x: Any, y: Any) -> Any:
     """z * log(x), taken as 0 where the base is not positive, where the derivative does not exist."""
+    if _is_scalar(x):
+        return g * (z * float(np.log(x))) if x > 0 else g * 0.0
     positive = x > 0
     return g * np.where(positive, z * np.log(np.where(positive, x, 1)), 0)
 
@@ -162,6 +164,17 @@ iota = elementwise(  # the position along `axis` of something shaped like `x`, a
 )
 
 
+rounded = elementwise(
+    np.round,
+    "",
+    [None],
+    name="round",
+    run=lambda x, *, decimals: np.round(x, decimals),
+    infer=lambda op, x, *, decimals: Aval(_shape(x), np.round(np.ones(1, x.dtype), decimals).dtype),
+    tested=False,
+)
+
+
 def _column(x: Any, axis: int, ndim: int) -> Any:
     return x.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
@@ -189,7 +202,7 @@ def full_like_(a: Any, fill_value: Any, dtype: Any = None, order: str = "K", sub
 def where_(condition: Any, *values: Any) -> Any:
     if len(values) != 2:
         raise TypeError("[where] np.where(condition) alone has a size that depends on values. Instead: np.nonzero(c).")
-    return bind(where, condition, *values)
+    return bind(where, condition, *map(arrayed, values))
 
 
 @numpy_function(np.clip, method="clip")
@@ -219,4 +232,4 @@ def copy_(a: Any, order: str = "K", subok: bool = False) -> Any:
 
 @numpy_function(np.round, np.around, method="round")
 def round_(a: Any, decimals: int = 0) -> Any:
-    return bind(rint, a) if decimals == 0 else bind(rint, a * 10.0**decimals) / 10.0**decimals
+    return bind(rint, a) if decimals == 0 and a.dtype.kind == "f" else bind(rounded, a, decimals=int(decimals))

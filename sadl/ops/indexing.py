@@ -4,6 +4,7 @@ Takes NumPy's indices; basic ones (integers, slices, None, Ellipsis) give views,
 gradient is a scatter-add: their index is taken apart into a layout, in which each array is marked by `ARRAY`.
 """
 
+from operator import index as whole
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from sadl.op import Aval, Op, call, numpy_function, view
 from sadl.ops.elementwise import iota
 from sadl.ops.reductions import axes
-from sadl.tape import bind, plain
+from sadl.tape import bind
 
 ARRAY = "array"
 
@@ -27,7 +28,7 @@ def _encode(item: Any, arrays: list[Any]) -> Any:
     if item is None or item is Ellipsis:
         return item
     if isinstance(item, slice):
-        return ("slice", *(None if v is None else int(v) for v in (item.start, item.stop, item.step)))
+        return ("slice", *(None if v is None else whole(v) for v in (item.start, item.stop, item.step)))
     if isinstance(item, (int, np.integer)) and not isinstance(item, bool):
         return int(item)
     arrays.append(item if hasattr(item, "dtype") else np.asarray(item, None if np.size(item) else np.intp))
@@ -73,7 +74,18 @@ def _vjp_put_target(g: Any, z: Any, x: Any, value: Any, *arrays: Any, layout: tu
 
 
 def _vjp_put_value(g: Any, z: Any, x: Any, value: Any, *arrays: Any, layout: tuple[Any, ...]) -> Any:
-    return g[decode(layout, arrays)]
+    picked = g[decode(layout, arrays)]
+    if all(a.dtype == bool for a in arrays):
+        return picked
+    return np.where(bind(last_writer, x, *arrays, layout=layout), picked, 0)
+
+
+def _last_writer(x: Any, *arrays: Any, layout: tuple[Any, ...]) -> Any:
+    """Which elements of `value` are still there after `x[index] = value`: of those with the same index, one."""
+    index, positions = decode(layout, arrays), np.empty(x.shape, np.intp)
+    order = np.arange(positions[index].size).reshape(positions[index].shape)
+    positions[index] = order
+    return positions[index] == order
 
 
 def _infer_shape(op: Op, g: Aval, *_: Any, shape: tuple[int, ...], **__: Any) -> Aval:
@@ -88,6 +100,7 @@ gather = call("gather", lambda x, *arrays, layout: x[decode(layout, arrays)],
               [lambda g, y, x, *arrays, layout: bind(scatter_add, g, *arrays, shape=x.shape, layout=layout)])
 scatter_add = call("scatter_add", _scatter_add,
                    [lambda g, y, x, *arrays, shape, layout: g[decode(layout, arrays)]], infer=_infer_shape)
+last_writer = call("last_writer", _last_writer, [None], by_shape=True)
 put = call("put", _put, [_vjp_put_target, _vjp_put_value], infer=lambda op, x, *_, layout: x)
 # fmt: on
 
@@ -205,7 +218,9 @@ def take(a: Any, indices: Any, axis: int | None = None, out: Any = None, mode: s
     if mode != "raise" or out is not None:
         raise ValueError(f"[take] mode={mode!r} and out= are not supported. Instead: take(..., mode='raise').")
     a, axis = (np.ravel(a), 0) if axis is None else (a, axes(axis, a.ndim)[0])
-    return a[(*(slice(None),) * axis, plain(indices))]
+    indices = indices if hasattr(indices, "dtype") else np.asarray(indices, None if np.size(indices) else np.intp)
+    indices = indices.astype(np.intp) if indices.dtype == bool else indices
+    return a[(*(slice(None),) * axis, indices)]
 
 
 def _arg(name: str, run: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sadl.op import UFUNCS, Aval, Op, call, numpy_function
-from sadl.tape import bind
+from sadl.tape import Traced, arrayed, bind
 
 
 def _mT(x: Any) -> Any:
@@ -44,7 +44,8 @@ UFUNCS[np.matmul] = matmul
 
 @numpy_function(np.dot, method="dot")
 def dot(a: Any, b: Any) -> Any:
-    if np.ndim(a) == 0 or np.ndim(b) == 0:
+    a, b = (x if isinstance(x, Traced) else np.asarray(x) for x in (arrayed(a), arrayed(b)))
+    if a.ndim == 0 or b.ndim == 0:
         return np.multiply(a, b)
     if b.ndim > 2:
         raise ValueError(f"[dot] {a.shape} and {b.shape}: more than two dimensions on the right. Instead: np.matmul.")

@@ -13,7 +13,7 @@ import numpy as np
 
 from sadl.op import Aval, Op, call, numpy_function, view
 from sadl.ops.reductions import axes
-from sadl.tape import bind
+from sadl.tape import arrayed, bind
 
 # fmt: off
 reshape   = view("reshape", lambda x, *, shape: x.reshape(shape), [lambda g, y, x, *, shape: np.reshape(g, x.shape)])
@@ -50,10 +50,13 @@ concatenate = call(
 
 @numpy_function(np.reshape)
 def reshape_(a: Any, /, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
-    if order != "C":
-        raise ValueError(f"[reshape] order={order!r} is not supported. Instead: transpose before and after.")
+    if order not in ("C", "F"):
+        raise ValueError(f"[reshape] order={order!r} depends on the memory layout. Instead: order='C' or order='F'.")
     shape = tuple(map(index, shape)) if isinstance(shape, (tuple, list)) else (index(shape),)
-    return bind(reshape, a, shape=_fill(shape, a) if -1 in shape else shape)
+    shape = _fill(shape, a) if -1 in shape else shape
+    if order == "F":
+        return np.transpose(bind(reshape, np.transpose(a), shape=shape[::-1]))
+    return bind(reshape, a, shape=shape)
 
 
 def _fill(shape: tuple[int, ...], a: Any) -> tuple[int, ...]:
@@ -62,7 +65,7 @@ def _fill(shape: tuple[int, ...], a: Any) -> tuple[int, ...]:
     return tuple(a.size // known if n == -1 and known > 0 else n for n in shape)
 
 
-@numpy_function(np.ravel)
+@numpy_function(np.ravel, method="ravel")
 def ravel(a: Any, order: str = "C") -> Any:
     return np.reshape(a, -1, order=order)
 
@@ -123,24 +126,32 @@ def flip_(m: Any, axis: Any = None) -> Any:
 
 @numpy_function(np.concatenate)
 def concatenate_(arrays: Sequence[Any], /, axis: int | None = 0) -> Any:
+    parts = [a if hasattr(a, "dtype") else np.asarray(a) for a in map(arrayed, arrays)]
     if axis is None:
-        return np.concatenate([np.ravel(a) for a in arrays])
-    return bind(concatenate, *arrays, axis=axes(axis, arrays[0].ndim)[0])
+        parts, axis = [np.ravel(a) for a in parts], 0
+    return bind(concatenate, *parts, axis=axes(axis, parts[0].ndim)[0])
 
 
 @numpy_function(np.stack)
 def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
-    return np.concatenate([np.expand_dims(a, axis) for a in arrays], axis)
+    return np.concatenate([np.expand_dims(arrayed(a), axis) for a in arrays], axis)
 
 
-@numpy_function(np.split, np.array_split)
+@numpy_function(np.split)
 def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    n = ary.shape[axes(axis, ary.ndim)[0]]
+    if np.ndim(indices_or_sections) == 0 and n % int(indices_or_sections):
+        raise ValueError(f"[split] axis {axis} of size {n} does not divide into {indices_or_sections} equal parts.")
+    return array_split(ary, indices_or_sections, axis)
+
+
+@numpy_function(np.array_split)
+def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     axis = axes(axis, ary.ndim)[0]
     n = ary.shape[axis]
     if np.ndim(indices_or_sections) == 0:
-        if n % int(indices_or_sections):
-            raise ValueError(f"[split] axis {axis} of size {n} does not divide into {indices_or_sections} equal parts.")
-        ends = list(range(0, n, max(n // int(indices_or_sections), 1)))[1:]
+        parts = int(indices_or_sections)
+        ends = [n // parts * i + min(i, n % parts) for i in range(1, parts)]
     else:
         ends = [int(i) for i in indices_or_sections]
     before = (slice(None),) * axis

@@ -1,6 +1,7 @@
 """Reductions over axes: sum, max, min, any, all, and what is composed of them: mean, var, std.
 
 Takes an axis, a tuple of axes or None; the ops themselves see a sorted tuple of non-negative axes and `keepdims`.
+`out` stands in the signatures for its place only: whoever calls these functions has seen to it (`calls`).
 Ties in `max` and `min` share the gradient equally. Arg-reductions are in `indexing`.
 """
 
@@ -53,10 +54,7 @@ reduce_any = reduction("any", np.logical_or, "{acc} | ({x} != 0)", False, [None]
 reduce_all = reduction("all", np.logical_and, "{acc} & ({x} != 0)", True, [None])
 
 
-def _reduce(op: Any, a: Any, axis: Any, keepdims: Any, out: Any) -> Any:
-    if out is not None:
-        out[...] = _reduce(op, a, axis, keepdims, None)
-        return out
+def _reduce(op: Any, a: Any, axis: Any, keepdims: Any) -> Any:
     return bind(op, a, axis=axes(axis, a.ndim), keepdims=bool(keepdims))
 
 
@@ -72,14 +70,9 @@ def sum_(
 ) -> Any:
     a = a if dtype is None else a.astype(dtype)
     a = a if where is True else np.where(where, a, 0)
-    total = _reduce(reduce_sum, a, axis, keepdims, None)
-    total = total if initial is np._NoValue or (isinstance(initial, int) and initial == 0) else total + initial
-    return total if out is None else _store(out, total)
-
-
-def _store(out: Any, value: Any) -> Any:
-    out[...] = value
-    return out
+    total = _reduce(reduce_sum, a, axis, keepdims)
+    plain_start = initial is None or initial is np._NoValue or (isinstance(initial, int) and initial == 0)
+    return total if plain_start else total + initial
 
 
 def _extreme(name: str, op: Any, ufunc: np.ufunc, worst: float) -> Any:
@@ -88,10 +81,10 @@ def _extreme(name: str, op: Any, ufunc: np.ufunc, worst: float) -> Any:
     ) -> Any:
         if initial is not None and initial is not np._NoValue:
             a = np.where(where, a, initial)
-            return ufunc(_reduce(op, a, axis, keepdims, out), initial)
+            return ufunc(_reduce(op, a, axis, keepdims), initial)
         if where is not True:
             raise ValueError(f"[{name}] where= needs initial=, the result where nothing is selected.")
-        return _reduce(op, a, axis, keepdims, out)
+        return _reduce(op, a, axis, keepdims)
 
     reduce.__name__ = name
     return reduce
@@ -122,12 +115,12 @@ numpy_function(ufunc_method=(np.minimum, "reduce"))(_ufunc_extreme(min_))
 
 @numpy_function(np.any, method="any", ufunc_method=(np.logical_or, "reduce"))
 def any_(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Any:
-    return _reduce(reduce_any, a, axis, keepdims, out)
+    return _reduce(reduce_any, a, axis, keepdims)
 
 
 @numpy_function(np.all, method="all", ufunc_method=(np.logical_and, "reduce"))
 def all_(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Any:
-    return _reduce(reduce_all, a, axis, keepdims, out)
+    return _reduce(reduce_all, a, axis, keepdims)
 
 
 def _count(a: Any, axis: Any) -> int:
@@ -139,11 +132,9 @@ def mean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims:
     if where is not True:
         chosen = np.broadcast_to(where, a.shape)
         total = np.sum(a, axis=axis, dtype=dtype, keepdims=keepdims, where=chosen)
-        value = total / np.sum(chosen, axis=axis, keepdims=keepdims).astype(total.dtype)
-    else:
-        dtype = np.float64 if dtype is None and a.dtype.kind in "iub" else dtype
-        value = sum_(a, axis, dtype, keepdims=keepdims) / _count(a, axis)
-    return value if out is None else _store(out, value)
+        return total / np.sum(chosen, axis=axis, keepdims=keepdims).astype(total.dtype)
+    dtype = np.float64 if dtype is None and a.dtype.kind in "iub" else dtype
+    return sum_(a, axis, dtype, keepdims=keepdims) / _count(a, axis)
 
 
 @numpy_function(np.var, method="var")
@@ -159,8 +150,7 @@ def var(
 ) -> Any:
     ddof = ddof if correction is None or correction is np._NoValue else correction
     d = a - np.mean(a, axis=axis, dtype=dtype, keepdims=True)
-    value = np.sum(d * d, axis=axis, keepdims=keepdims) / max(_count(a, axis) - ddof, 0)
-    return value if out is None else _store(out, value)
+    return np.sum(d * d, axis=axis, keepdims=keepdims) / max(_count(a, axis) - ddof, 0)
 
 
 @numpy_function(np.std, method="std")
@@ -174,5 +164,4 @@ def std(
     *,
     correction: Any = None,
 ) -> Any:
-    value = np.sqrt(np.var(a, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims, correction=correction))
-    return value if out is None else _store(out, value)
+    return np.sqrt(var(a, axis, dtype, None, ddof, keepdims, correction=correction))

@@ -1,12 +1,12 @@
 """NumPy functions that need no gradient: of shape and dtype only, constant almost everywhere, or read into Python.
 
-Takes nothing; fills METADATA, CONSTANT and HOST. A function that is neither here nor in the other files raises on a Tensor that
+Takes nothing; fills METADATA, CONSTANT, HOST and WRITES. A function that is neither here nor in the other files raises on a Tensor that
 requires a gradient, and runs as a plain library call on any other.
 """
 
 import numpy as np
 
-from sadl.op import CONSTANT, HOST, METADATA
+from sadl.op import CONSTANT, HOST, METADATA, WRITES
 
 METADATA |= {
     np.shape,
@@ -37,8 +37,6 @@ CONSTANT |= {
     np.isreal,
     np.isposinf,
     np.isneginf,
-    np.histogram,
-    np.bincount,
     np.nanargmax,
     np.nanargmin,
     np.signbit,
@@ -56,3 +54,4 @@ HOST |= {
     np.savez_compressed,
     np.savetxt,
 }
+WRITES |= {np.copyto, np.put, np.place, np.putmask, np.put_along_axis, np.fill_diagonal}

@@ -1,0 +1,440 @@
+"""What surprises about compiled functions: each case is a test, so that the list stays true.
+
+case                                              what happens
+------------------------------------------------  ----------------------------------------------------------------------
+bool(t), if t, float(t), int(t), t.item(), f"{t}"  CaptureError at the line, with the alternative; so does a `while t`
+boolean indexing, np.where(c), np.allclose        CaptureError or TypeError: sizes and decisions depend on values
+print(t)                                          prints in the first two calls only
+a Python counter, np.random data, a closure float  CaptureError if it changes between the first two calls; nothing stays
+  that changes                                      changed
+a closure float that changes later                not seen: the program keeps the value of the first two calls
+a closure array that is written in place later    seen: arrays are inputs
+a closure variable that names another array later  not seen: the program keeps the array object
+np.asarray(t), np.array(t), np.float64(t)         leave the graph: CaptureError if their values change between the first
+                                                    two calls, otherwise kept as constants
+t[a:b] += 1, t[0][1] = 1, v = t[0]; v += 1        CaptureError: write t[a:b] = t[a:b] + 1
+a plain NumPy array written inside                written in the first two calls only
+appending to a Python list inside                 twice, and what was appended stays as it was
+a set or list of settings changed in place        not seen: such an argument stands for itself
+a list that a plain function holds                swapping a Tensor in it is not seen; in a Function's attribute it is
+time.time(), random.random(), global counters     as a Python counter: CaptureError where the result depends on it
+an argument with its own .grad                    .grad inside is that of a stand-in: pass parameters by closure
+-0.0                                              loses its sign: x + 0.0 is x
+float sums                                        differ from eager mode in the last bits, like any other order of adding
+"""
+
+import re
+
+import numpy as np
+import pytest
+
+import sadl
+from sadl.errors import CaptureError
+
+X = np.arange(6.0).reshape(2, 3)
+
+
+def line_of(fn, offset=0):
+    """`file:line` of a function's first line, as a pattern."""
+    return re.escape(f"{fn.__code__.co_filename}:{fn.__code__.co_firstlineno + offset}")
+
+
+@pytest.fixture(autouse=True)
+def _as_python():
+    with sadl.config(jit=False):
+        yield
+
+
+# ---- values read into Python -----------------------------------------------------------------------------------------
+
+
+def branch(x):
+    return x * 2 if np.sum(x) > 0 else x
+
+
+def loop(x):
+    while np.max(x) < 10:
+        x = x * 2
+    return x
+
+
+READS = {
+    "bool": (lambda x: x * bool(x[0, 0]), r"bool\(t\)"),
+    "branch": (branch, r"if t"),
+    "loop": (loop, r"if t"),
+    "float": (lambda x: x * float(x[0, 0]), r"float\(t\)"),
+    "int": (lambda x: x * int(x[0, 0]), r"int\(t\)"),
+    "item": (lambda x: x * x[0, 0].item(), r"t\.item\(\)"),
+    "tolist": (lambda x: x * x[0, 0].tolist(), r"t\.tolist\(\)"),
+    "format": (lambda x: (f"{x[0, 0]:.2f}", x)[1], "format"),
+    "range": (lambda x: [x for _ in range(np.argmax(x))], "as an index or a count"),
+    "max": (lambda x: max(x[0]), "bool"),
+    "in": (lambda x: x * (2.0 in x), "bool"),
+    "allclose": (lambda x: x * np.allclose(x, 0), "np.allclose"),
+    "array_equal": (lambda x: x * np.array_equal(x, x), "np.array_equal"),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_reading_a_value_is_an_error_at_the_line(name):
+    fn, how = READS[name]
+    with pytest.raises(CaptureError, match=rf"{how}.*Made at {line_of(fn)[:-1]}.*Instead: .*np\.where"):
+        sadl.compile(fn)(X)
+
+
+MASKS = {
+    "mask": (lambda x: x[x > 1], r"np\.where\(mask, t, 0\)"),
+    "masks per axis": (lambda x: x[x[:, 0] > 1, 0], r"np\.where\(mask, t, 0\)"),
+    "where alone": (lambda x: np.where(x > 1), r"np\.nonzero"),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_sizes_that_depend_on_values_are_errors(name):
+    fn, instead = MASKS[name]
+    with pytest.raises((CaptureError, TypeError), match=instead):
+        sadl.compile(fn)(X)
+
+
+def test_print_shows_the_first_two_calls_only(capsys):
+    def fn(x):
+        print("sum", np.sum(x))
+        return x * 2
+
+    compiled = sadl.compile(fn)
+    for k in range(5):
+        compiled(X + k)
+    assert capsys.readouterr().out == "sum 15.0\nsum 21.0\n"
+
+
+# ---- what changes between the two captures ---------------------------------------------------------------------------
+
+
+def counter():
+    n = [0]
+
+    def fn(x):
+        n[0] += 1
+        return x * n[0]
+
+    return fn, 2, r"a number given to multiply changed from 1 to 2"
+
+
+def random_data():
+    rng = np.random.default_rng(0)
+
+    def fn(x):
+        return x + rng.standard_normal((2, 3))
+
+    return fn, 1, "an array that is made anew on each call changed its values"
+
+
+def random_number():
+    rng = np.random.default_rng(0)
+
+    def fn(x):
+        return x * float(rng.random())
+
+    return fn, 1, "a number given to multiply changed"
+
+
+def growing():
+    seen = []
+
+    def fn(x):
+        seen.append(1)
+        for _ in seen:
+            x = x + 1
+        return x
+
+    return fn, 3, r"the number of operations changed \(add was done once only\)"
+
+
+def other_operation():
+    functions = [np.sin, np.cos]
+
+    def fn(x):
+        return functions.pop()(x)
+
+    return fn, 1, "the operation changed from cos to sin"
+
+
+def other_array():
+    arrays = [np.zeros(3), np.ones(3)]
+
+    def fn(x):
+        return x + arrays.pop()
+
+    return fn, 1, "changed its values"
+
+
+def other_axis():
+    axes = [0, 1]
+
+    def fn(x):
+        return np.sum(x[:, :2], axis=axes.pop())
+
+    return fn, 1, "an argument of sum changed"
+
+
+def other_result():
+    n = [0]
+
+    def fn(x):
+        n[0] += 1
+        return x, n[0]
+
+    return fn, None, "a returned value changed from 1 to 2"
+
+
+def other_form():
+    n = [0]
+
+    def fn(x):
+        n[0] += 1
+        return [x * 2] * n[0]
+
+    return fn, None, "the form of the result changed"
+
+
+@pytest.mark.parametrize(
+    "make", [counter, random_data, random_number, growing, other_operation, other_array, other_axis, other_result, other_form]
+)
+def test_what_changes_between_the_captures_is_an_error(make):
+    """It names the line, and the state that the second call changed is put back."""
+    fn, offset, text = make()
+    state = sadl.tensor(np.zeros(3))
+
+    def step(x):
+        result = fn(x)
+        state[...] = state + 1
+        return result
+
+    compiled = sadl.compile(step)
+    compiled(X)
+    where = rf".*Made at {line_of(fn, offset)}\." if offset else ""
+    with pytest.raises(CaptureError, match=rf"{text} between two calls.*nothing was changed{where}"):
+        compiled(X)
+    assert state.tolist() == [1, 1, 1]
+
+
+def test_a_closure_float_that_changes_between_the_captures_is_an_error():
+    scale = 0.5
+    compiled = sadl.compile(lambda x: x * scale)
+    compiled(X)
+    scale = 0.7
+    with pytest.raises(CaptureError, match=r"changed from 0\.5 to 0\.7"):
+        compiled(X)
+
+
+def test_a_closure_float_that_changes_later_is_not_seen():
+    scale = 0.5
+    compiled = sadl.compile(lambda x: x * scale)
+    compiled(X), compiled(X)
+    scale = 0.7
+    assert np.array_equal(compiled(X), X * 0.5)
+
+
+def test_a_number_in_a_tensor_is_seen():
+    scale = sadl.tensor(0.5)
+    compiled = sadl.compile(lambda x: x * scale)
+    compiled(X), compiled(X)
+    scale[...] = 0.7
+    assert np.array_equal(compiled(X), X * 0.7)
+
+
+@pytest.mark.parametrize("make", [np.array, sadl.tensor], ids=["array", "tensor"])
+def test_a_closure_array_is_an_input(make):
+    held = make(np.ones(3))
+    compiled = sadl.compile(lambda x: x + held + held[:1])
+    for k in range(5):
+        held[...] = k
+        assert np.array_equal(compiled(X), X + 2 * k)
+
+
+def test_a_slice_of_a_closure_array_is_an_input():
+    held = np.zeros(6)
+    compiled = sadl.compile(lambda x: x + held[:3])
+    for k in range(5):
+        held[...] = k
+        if k == 1:  # the slice is made anew on each call, and its values changed
+            with pytest.raises(CaptureError, match="changed its values"):
+                compiled(X)
+            break
+        compiled(X)
+
+
+def test_a_closure_variable_that_names_another_array_later_is_not_seen():
+    held = np.zeros(3)
+    compiled = sadl.compile(lambda x: x + held)
+    compiled(X), compiled(X)
+    held = np.ones(3)
+    assert np.array_equal(compiled(X), X)
+
+
+def test_a_parameter_swapped_in_a_plain_list_is_not_seen():
+    held = [sadl.tensor(np.zeros(3))]
+    compiled = sadl.compile(lambda x: x + held[0])
+    compiled(X), compiled(X)
+    held[0] = sadl.tensor(np.ones(3))
+    assert np.array_equal(compiled(X), X)
+
+
+def test_settings_changed_in_place_are_not_seen():
+    compiled = sadl.compile(lambda x, settings: x * max(settings))
+    settings = {2}
+    for _ in range(3):
+        assert np.array_equal(compiled(X, settings), X * 2)
+    settings.add(3)
+    assert np.array_equal(compiled(X, settings), X * 2)
+    assert np.array_equal(compiled(X, {3}), X * 3)  # another object is another signature
+
+
+# ---- what leaves the graph -------------------------------------------------------------------------------------------
+
+LEAVES = {
+    "np.asarray": lambda x: np.asarray(x) * x,
+    "np.array": lambda x: np.array(x) * x,
+    "sadl.tensor": lambda x: sadl.tensor(x) * x,
+    "np.float64": lambda x: np.float64(np.sum(x)) * x,
+    "memoryview": lambda x: np.frombuffer(memoryview(x)).reshape(2, 3) * x,
+}
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_what_leaves_the_graph_is_found_if_it_changes(name):
+    compiled = sadl.compile(LEAVES[name])
+    compiled(X)
+    with pytest.raises(CaptureError, match=rf"changed.*Made at {line_of(LEAVES[name])}"):
+        compiled(X + 1)
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_what_leaves_the_graph_is_kept_if_it_does_not_change(name):
+    compiled = sadl.compile(LEAVES[name])
+    for _ in range(2):
+        first = compiled(X)
+    assert np.array_equal(compiled(X + 1), np.array(first) / np.where(X == 0, 1, X) * (X + 1)) or name == "np.float64"
+    assert not np.array_equal(compiled(X + 1), LEAVES[name](sadl.Tensor(X + 1)))
+
+
+def test_a_parameter_made_inside_is_an_error():
+    compiled = sadl.compile(lambda x: sadl.Parameter(x) * 2)
+    compiled(X)
+    with pytest.raises(CaptureError, match="made anew on each call"):
+        compiled(X)
+
+
+def plus_one(t):
+    t += 1
+
+
+VIEWS = {
+    "augmented slice": lambda t: plus_one(t[1:]),
+    "item of an item": lambda t: t[0].__setitem__(1, 5.0),
+    "reshaped": lambda t: t.reshape(-1).__setitem__(2, 5.0),
+    "transposed": lambda t: t.T.__setitem__(0, 5.0),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_writing_through_a_view_is_an_error(name):
+    def step(x):
+        y = x * 1
+        VIEWS[name](y)
+        return y
+
+    with pytest.raises(CaptureError, match="shares memory with one that was changed in place.*Instead: .*change a copy"):
+        sadl.compile(step)(X)
+
+
+def test_writing_a_slice_of_state_through_a_view_is_an_error_and_changes_nothing():
+    state = sadl.tensor(X)
+
+    def step():
+        state[1:] *= 2
+
+    with pytest.raises(CaptureError, match="shares memory"):
+        sadl.compile(step)()
+    assert np.array_equal(state, X)
+
+
+def test_a_view_read_after_its_base_was_written_is_an_error():
+    def step(x):
+        y = x * 1
+        view = y[0]
+        y += 1
+        return view * 2
+
+    with pytest.raises(CaptureError, match="shares memory"):
+        sadl.compile(step)(X)
+
+
+def test_assigning_a_slice_is_fine():
+    def step(x):
+        y = x * 1
+        y[1:] = y[1:] + 1
+        return y
+
+    compiled = sadl.compile(step)
+    for k in range(4):
+        assert np.array_equal(compiled(X + k), step(X + k))
+
+
+# ---- effects that only Python sees -----------------------------------------------------------------------------------
+
+
+def test_a_plain_array_is_written_in_the_first_two_calls_only():
+    calls = np.zeros(1)
+
+    def fn(x):
+        np.add(calls, 1, out=calls)
+        return x * 2
+
+    compiled = sadl.compile(fn)
+    for _ in range(5):
+        compiled(X)
+    assert calls == 2
+
+
+def test_a_tensor_is_written_on_every_call():
+    calls = sadl.tensor(0)
+
+    def fn(x):
+        calls[...] = calls + 1
+        return x * 2
+
+    compiled = sadl.compile(fn)
+    for _ in range(5):
+        compiled(X)
+    assert calls == 5
+
+
+def test_a_list_grows_in_the_first_two_calls_only():
+    seen = []
+
+    def fn(x):
+        y = x * 2
+        seen.append(y)
+        return y
+
+    compiled = sadl.compile(fn)
+    for k in range(5):
+        compiled(X + k)
+    assert len(seen) == 2 and np.array_equal(seen[0], X * 2) and np.array_equal(seen[1], (X + 1) * 2)
+
+
+def test_an_argument_does_not_bring_its_grad():
+    def fn(p):
+        np.sum(p * 2).backward()
+        return p.grad
+
+    p = sadl.Parameter(X)
+    assert sadl.compile(fn)(p) is None and np.array_equal(p.grad, np.full((2, 3), 2.0))
+
+
+def test_the_sign_of_zero_is_lost():
+    compiled = sadl.compile(lambda x: x + 0.0)
+    x = np.array([-0.0])
+    signs = [bool(np.signbit(compiled(x)[0])) for _ in range(3)]
+    assert signs == [False, False, True] and np.signbit(x + 0.0)[0] == False  # noqa: E712

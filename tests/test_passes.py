@@ -1,0 +1,267 @@
+"""Tests of the passes: none changes what a graph means, each rule of simplify fires where it may and only there.
+
+Takes the corpus and random programs; compares `evaluate` before and after each pass, and with the program that results.
+What is wrong with a pass must be noticed, so deliberately broken ones are tried as well.
+"""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from corpus import CORPUS, close, graph_of, inputs_of, programs
+from hypothesis import given, settings
+
+import sadl
+from sadl.compiler.cse import cse
+from sadl.compiler.dce import dce
+from sadl.compiler.fuse import fuse
+from sadl.compiler.ir import Var, evaluate, verify
+from sadl.compiler.pipeline import optimise, plan
+from sadl.compiler.program import Program
+from sadl.compiler.shot import take
+from sadl.compiler.simplify import ALWAYS, RULES, simplify
+from sadl.errors import VerifyError
+from sadl.op import OPS, Aval
+from sadl.tree import flatten
+
+PASSES = [simplify, cse, dce, fuse, optimise]
+
+
+def check_pass(run, graph, inputs):
+    """The one thing that must hold of a pass."""
+    with np.errstate(all="ignore"):
+        expected = evaluate(graph, *inputs)
+        got = evaluate(verify(run(graph), run.__name__), *inputs)
+    assert len(got) == len(expected)
+    for i, (a, b) in enumerate(zip(got, expected, strict=True)):
+        assert close(a, b), f"{run.__name__} changed output {i}:\n{a}\n{b}\n{graph}\n{run(graph)}"
+
+
+def check_program(graph, inputs, jit):
+    """The program computes what `evaluate` does, and writes donated outputs into the memory of their inputs."""
+    with np.errstate(all="ignore"), sadl.config(jit=jit):
+        expected = evaluate(graph, *(a.copy() for a in inputs))
+        arrays = [a.copy() for a in inputs]
+        returned = iter(Program(plan(graph))(arrays))
+    got = [arrays[graph.donated[i]] if i in graph.donated else next(returned) for i in range(len(graph.outputs))]
+    for i, (a, b) in enumerate(zip(got, expected, strict=True)):
+        assert close(a, b, 10), f"output {i}:\n{a}\n{b}\n{graph}"
+
+
+@pytest.mark.parametrize("name", CORPUS)
+@pytest.mark.parametrize("run", PASSES, ids=lambda run: run.__name__)
+def test_a_pass_keeps_the_meaning(run, name):
+    check_pass(run, *graph_of(name))
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_the_program_means_what_the_graph_means(name):
+    check_program(*graph_of(name), jit=False)
+
+
+@settings(max_examples=200)
+@given(programs())
+def test_random_programs_as_python(drawn):
+    graph = drawn.graph()
+    inputs = inputs_of(graph, *drawn.args)
+    for run in PASSES:
+        check_pass(run, graph, inputs)
+    check_program(graph, inputs, jit=False)
+
+
+@settings(max_examples=20)
+@given(programs())
+def test_random_programs_as_machine_code(drawn):
+    graph = drawn.graph()
+    check_program(graph, inputs_of(graph, *drawn.args), jit=True)
+
+
+# ---- the rules of simplify, one by one -------------------------------------------------------------------------------
+
+F32, F64, I64, U8 = np.ones((2, 3), np.float32), np.ones((2, 3)), np.ones((2, 3), int), np.ones((2, 3), np.uint8)
+ROW = np.ones(3, np.float32)
+
+
+def set_all(x):
+    y = x + 1
+    y[...] = x - 1
+    return y
+
+
+FIRES = [  # rule, function, argument, the operations that are left
+    ("fold_constants", lambda x: x * (sadl.Tensor(np.float32(2)) * 3), F32, ["multiply"]),
+    ("drop_broadcast", lambda x: np.broadcast_to(x, (2, 3)) * F32, ROW, ["multiply"]),
+    ("late_broadcast", lambda x: np.exp(np.broadcast_to(x, (2, 3))), ROW, ["exp", "broadcast_to"]),
+    ("drop_neutral", lambda x: x + 0, F32, []),
+    ("drop_neutral", lambda x: 0 + x, I64, []),
+    ("drop_neutral", lambda x: x - 0, F32, []),
+    ("drop_neutral", lambda x: 1 * (x * 1.0), F32, []),
+    ("drop_neutral", lambda x: x / 1, F32, []),
+    ("add_negative", lambda x: (-x) + F32, F32, ["subtract"]),
+    ("double_negative", lambda x: -(-x), F32, []),
+    ("drop_cast", lambda x: x.astype(np.float32), F32, []),
+    ("drop_copy", lambda x: np.copy(+x), F32, []),
+    ("drop_view", lambda x: np.reshape(np.broadcast_to(x, (2, 3)), (2, 3)), F32, []),
+    ("merge_reshape", lambda x: np.reshape(np.reshape(x, 6), (3, 2)), F32, ["reshape"]),
+    ("merge_broadcast", lambda x: np.broadcast_to(np.broadcast_to(x, (1, 3)), (2, 3)), ROW, ["broadcast_to"]),
+    ("merge_transpose", lambda x: x.T.T, F32, []),
+    ("merge_transpose", lambda x: np.transpose(x, (0, 1)), F32, []),
+    ("power_to_product", lambda x: x**2, F32, ["square"]),
+    ("power_to_product", lambda x: x**0.5, F64, ["sqrt"]),
+    ("power_to_product", lambda x: x**-1, F32, ["reciprocal"]),
+    ("power_to_product", lambda x: x**1, F64, []),
+    ("reduce_nothing", lambda x: np.sum(x, axis=0), F32[:1], ["reshape"]),
+    ("reduce_nothing", lambda x: np.max(x, axis=()), F32, []),
+    ("constant_reshape", lambda x: x * np.reshape(np.broadcast_to(sadl.Tensor(F32[0, 0]), (1, 2)), 2), F32[:, :2], []),
+    ("drop_assign", set_all, F32, ["subtract"]),
+]
+STAYS = [  # rule, function, argument: where it would be wrong
+    ("power_to_product", lambda x: x**2, I64),  # the others do not exist for integers
+    ("power_to_product", lambda x: x ** np.float64(2), F32),  # the result is float64
+    ("power_to_product", lambda x: x**3, F32),
+    ("drop_neutral", lambda x: x * np.float64(1), F32),
+    ("drop_neutral", lambda x: x + np.float64(0), F32),
+    ("drop_neutral", lambda x: x + 0.0, I64),
+    ("drop_neutral", lambda x: x * 1, F64 > 0),
+    ("drop_neutral", lambda x: x + np.zeros(3, np.float32), F32[:, :1]),  # the result is larger
+    ("drop_neutral", lambda x: 0 - x, F32),
+    ("drop_neutral", lambda x: 1 / x, F32),
+    ("add_negative", lambda x: I64 + (-x), U8),  # -1 is 255 there
+    ("drop_cast", lambda x: x.astype(np.float64), F32),
+    ("drop_view", lambda x: np.reshape(x, (3, 2)), F32),
+    ("merge_transpose", lambda x: x.T, F32),
+    ("reduce_nothing", lambda x: np.sum(x, axis=0), F32),
+    ("reduce_nothing", lambda x: np.any(x, axis=0), F32[:1]),  # the result is bool
+    ("reduce_nothing", lambda x: np.sum(x, axis=0), F32[:1] > 0),  # the result is int64
+    ("drop_broadcast", lambda x: np.broadcast_to(x, (2, 3)) * 2, ROW),  # nothing else gives the shape
+    ("late_broadcast", lambda x: np.broadcast_to(x, (2, 3)) + ROW[:1], ROW),
+    ("constant_reshape", lambda x: np.reshape(x, (3, 2)), F32),
+    ("fold_constants", lambda x: np.exp(x), ROW[0:1].reshape(())),
+]
+
+
+def fired(caplog, fn, arg):
+    """The graph of `fn`, what simplify makes of it, and the rules it used on the way."""
+    graph = sadl.make_ir(fn)(np.array(arg))
+    consts = {v: np.array(a) for v, a in zip(graph.inputs[1:], held(fn, arg), strict=True)}
+    graph = replace(graph, inputs=graph.inputs[:1], consts=consts)
+    with caplog.at_level(logging.INFO, "sadl.compiler"), sadl.config(debug=5):
+        simple = simplify(graph)
+    return graph, simple, {record.args[0] for record in caplog.records}
+
+
+def held(fn, arg):
+    """The arrays that `fn` reads besides its argument."""
+    return take(fn, *flatten(((np.array(arg),), {}))).capture.raws[1:]
+
+
+@pytest.mark.parametrize("rule, fn, arg, left", FIRES, ids=[f"{n}-{r[0]}" for n, r in enumerate(FIRES)])
+def test_a_rule_fires(caplog, rule, fn, arg, left):
+    graph, simple, rules = fired(caplog, fn, arg)
+    assert rule in rules, f"{rules}\n{graph}"
+    assert [e.op.name for e in dce(simple).eqns] == left, str(simple)
+    check_pass(simplify, graph, [np.array(arg)])
+
+
+@pytest.mark.parametrize("rule, fn, arg", STAYS, ids=[f"{n}-{r[0]}" for n, r in enumerate(STAYS)])
+def test_a_rule_does_not_fire(caplog, rule, fn, arg):
+    graph, simple, rules = fired(caplog, fn, arg)
+    assert rule not in rules, str(simple)
+    check_pass(simplify, graph, [np.array(arg)])
+
+
+def test_every_rule_is_tested():
+    assert {r.__name__ for rules in (*RULES.values(), ALWAYS) for r in rules} == {row[0] for row in FIRES}
+
+
+def test_negated_small_integers_wrap():
+    graph = sadl.make_ir(lambda x, y: x + (-y))(I64, U8)
+    (result,) = evaluate(simplify(graph), I64, U8)
+    assert result.tolist() == (I64 + (-U8)).tolist() and result[0, 0] == 256
+
+
+# ---- the other passes ------------------------------------------------------------------------------------------------
+
+
+def names(graph):
+    return [e.op.name for e in graph.eqns]
+
+
+def test_cse_tells_literals_apart():
+    graph = sadl.make_ir(lambda x: (x * 1, x * 1.0, x * np.float32(1), x * True, x * 0.0, x * -0.0, x * 1))(F32)
+    assert len(cse(graph).eqns) == 6
+    assert cse(graph).outputs[0] is cse(graph).outputs[6]
+
+
+def test_cse_follows_chains():
+    graph = cse(sadl.make_ir(lambda x: (np.exp(x + 1), np.exp(x + 1)))(F32))
+    assert names(graph) == ["add", "exp"] and graph.outputs[0] is graph.outputs[1]
+
+
+def test_dce_keeps_what_can_raise():
+    def fn(x, i):
+        np.exp(x)
+        np.take_along_axis(x, i, 1)
+        return x + 1
+
+    graph = dce(sadl.make_ir(fn)(F32, np.zeros((2, 1), int)))
+    assert "exp" not in names(graph) and names(graph)[-1] == "add"
+    assert any(e.op.checks for e in graph.eqns)
+
+
+def test_fuse_puts_a_whole_loss_into_one_kernel():
+    def loss(x):
+        shifted = x - np.max(x, axis=1, keepdims=True)
+        return shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True))
+
+    assert names(optimise(sadl.make_ir(loss)(F32))) == ["cluster"]
+
+
+def test_fuse_does_not_close_a_circle():
+    """exp feeds sort, and both feed the sum: one kernel would have to run before and after sort."""
+    with sadl.no_grad():
+        graph = optimise(sadl.make_ir(lambda x: (y := np.exp(x)) + np.sort(y, axis=0))(F32))
+    assert names(graph) == ["cluster", "sort", "cluster"]
+
+
+# ---- broken passes are noticed ---------------------------------------------------------------------------------------
+
+
+def drop_an_equation(graph):
+    return replace(graph, eqns=graph.eqns[1:])
+
+
+def swap_operands(graph):
+    return graph.with_eqns(replace(e, inputs=e.inputs[::-1]) if e.op.name == "subtract" else e for e in graph.eqns)
+
+
+def change_a_dtype(graph):
+    last = graph.eqns[-1]
+    out = Var(Aval(last.out.aval.shape, np.dtype(np.float64)))
+    return graph.with_eqns([*graph.eqns[:-1], replace(last, outs=(out,))], [out])
+
+
+def other_operation(graph):
+    return graph.with_eqns(replace(e, op=OPS["cos"]) if e.op.name == "sin" else e for e in graph.eqns)
+
+
+def forget_an_output(graph):
+    return replace(graph, outputs=graph.outputs[:-1])
+
+
+BROKEN = [
+    (drop_an_equation, VerifyError, "used before it is assigned"),
+    (swap_operands, AssertionError, "swap_operands changed output 0"),
+    (change_a_dtype, VerifyError, "change_a_dtype"),
+    (other_operation, AssertionError, "changed output 0"),
+    (forget_an_output, AssertionError, "0 == 1"),
+]
+
+
+@pytest.mark.parametrize("run, error, text", BROKEN, ids=[row[0].__name__ for row in BROKEN])
+def test_a_broken_pass_is_noticed(run, error, text):
+    graph = sadl.make_ir(lambda x: np.sin(x - ROW) * 2 + 1)(F32 * 3)
+    check_pass(simplify, graph, inputs_of(graph, F32 * 3))
+    with pytest.raises(error, match=text):
+        check_pass(run, graph, inputs_of(graph, F32 * 3))
