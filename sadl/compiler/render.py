@@ -120,7 +120,7 @@ class _Writer:
 
     # ---- statements ----------------------------------------------------------------------------------------------
 
-    def open_loops(self, scope: _Scope, which: range, blocked: bool = False) -> _Scope:
+    def open_loops(self, scope: _Scope, which: range) -> _Scope:
         """`for` lines for the loops `which`; the first kept loop runs over the range the kernel is given."""
         for k in which:
             bounds = "lo, hi" if k == 0 and self.nest.kept else self.size(k)
