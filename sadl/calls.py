@@ -147,6 +147,7 @@ def library_call(like: Any, func: Callable[..., Any], args: Any, kwargs: Any) ->
     leaves, structure = flatten((args, kwargs))
     tensors = [x for x in leaves if isinstance(x, Traced)]
     name = getattr(func, "__name__", str(func))
+    name = f"{func.__self__.__name__}.{name}" if isinstance(getattr(func, "__self__", None), np.ufunc) else name
     if is_grad_enabled() and func not in CONSTANT and any(t._node is not None for t in tensors):
         what = f"np.{name} has no gradient rule, so its result could not be differentiated"
         raise UnrecordedError(
@@ -171,7 +172,7 @@ def library_call(like: Any, func: Callable[..., Any], args: Any, kwargs: Any) ->
 
 def general_ufunc(self: Any, ufunc: np.ufunc, method: str, inputs: Any, kwargs: dict[str, Any]) -> Any:
     """A ufunc with keyword arguments, or one of its methods."""
-    run = getattr(ufunc, method)
+    run = ufunc if method == "__call__" else getattr(ufunc, method)
     if not is_heard(inputs, kwargs):
         return run_plain(self, run, inputs, kwargs, written=inputs[:1] if method == "at" else ())
     if method == "at":

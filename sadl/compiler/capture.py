@@ -15,13 +15,14 @@ import numpy as np
 from sadl.compiler.ir import Eqn, Literal, Var
 from sadl.errors import CaptureError, explain
 from sadl.op import Aval, Op
-from sadl.tape import MODE, Mode, Traced, plain, user_line
+from sadl.tape import MODE, Mode, Traced, owner, plain, user_line
 from sadl.tensor import CpuTensor, Tensor
 
 MSG_READ = (
     "{how} reads a value into Python, but a compiled program decides nothing in Python: "
     "it would keep the value of the first call"
 )
+MSG_LEFT = "a plain array on the memory of a Tensor, as np.asarray(t) gives it, is not followed by a compiled program"
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,8 @@ class Capture:
         var = self._env.get(id(raw))
         if self._changed:
             self._check_current(raw)
+        if var is None and id(owner(raw)) in self._env:
+            raise CaptureError(explain("compile", MSG_LEFT, "use the Tensor itself", made_at=user_line()))
         return self._hold(x, Source("held", held=x, where=user_line())) if var is None else var
 
     def _check_current(self, raw: Any) -> None:

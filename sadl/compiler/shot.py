@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sadl.compiler.capture import Capture, fresh
+from sadl.compiler.capture import MSG_LEFT, Capture, fresh
 from sadl.compiler.ir import Eqn, Graph, Literal, Names
 from sadl.compiler.joint import append_backward
 from sadl.errors import CaptureError, explain
@@ -174,19 +174,27 @@ def _equal(a: np.ndarray, b: np.ndarray) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
+def _place(a: np.ndarray) -> Any:
+    return a.__array_interface__["data"][0], a.shape, a.strides, a.dtype
+
+
 def _constants(first: Shot, second: Shot) -> set[int]:
     constants = set()
+    given = {_place(raw) for raw, s in zip(second.capture.raws, second.capture.sources, strict=True) if s.kind == "arg"}
     for i, (a, b) in enumerate(zip(first.capture.sources, second.capture.sources, strict=True)):
         if a.kind != b.kind or a.index != b.index:
             raise _changed("the arrays from outside that are read changed", b.where)
         if a.kind == "held" and a.held is not b.held:
+            if _place(second.capture.raws[i]) in given:
+                raise CaptureError(explain("compile", MSG_LEFT, "use the Tensor itself", b.where))
             if not _equal(first.capture.raws[i], second.capture.raws[i]):
                 raise _changed("an array that is made anew on each call changed its values", b.where)
             if i in second.gradients:
                 raise CaptureError(
                     explain("compile", MSG_ANEW, "make it outside, or from recorded operations", b.where)
                 )
-            constants.add(i)
+            if _place(first.capture.raws[i]) != _place(second.capture.raws[i]):
+                constants.add(i)  # otherwise a view like data[:8], made anew but of the same memory: an input as well
         elif a.held is not b.held:
             raise _changed("another Tensor's .grad is read", b.where)
     return constants
