@@ -17,9 +17,9 @@ from typing import Any
 
 os.environ.pop("OPENBLAS_CORETYPE", None)  # before NumPy loads OpenBLAS
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-import sadl  # noqa: E402
+import sadl
 
 CHAIN = 20
 BUDGET = {"over bare": 1.5, "recorded": 3.5, "fwd+bwd": 6.0}
@@ -45,6 +45,8 @@ def chain(name: str, way: str) -> Callable[[], Any]:
     operation = OPERATIONS[name]
     start = np.linspace(0.5, 1.0, 12, dtype=np.float32).reshape(3, 4)
     other = SQUARE if name == "matmul" else np.ones_like(start)
+    x: Any
+    y: Any
     x, y = (start, other) if way == "bare" else (sadl.Tensor(start), sadl.Tensor(other))
     if way in ("recorded", "fwd+bwd"):
         x.requires_grad = True

@@ -85,9 +85,7 @@ def main() -> None:
     pythons = {"sadl": sys.executable, "sadl eager": sys.executable} | dict.fromkeys(PEERS, options.peers_python)
     print("median microseconds per training step")
     print(f"{'':12s}" + "".join(f"{f:>14s}" for f in pythons) + f"{'loss vs torch':>14s}{'ratio':>10s}")
-    ratios = [
-        report(w, compare(w, pythons, options.rounds, options.seconds)) for w in options.workloads or WORKLOADS
-    ]
+    ratios = [report(w, compare(w, pythons, options.rounds, options.seconds)) for w in options.workloads or WORKLOADS]
     print(f"geometric mean of the ratios: {statistics.geometric_mean(ratios):.2f}")
 
 

@@ -4,6 +4,7 @@ Takes the name of a workload; `arrays` gives its data, `step(framework, workload
 step and returns the loss as a float. torch and jax are imported only by their own steps.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ def arrays(workload: str) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray
     batch, sizes, _ = WORKLOADS[workload]
     rng = np.random.default_rng(0)
     layers = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in itertools.pairwise(sizes):
         layers.append(((rng.standard_normal((a, b)) / np.sqrt(a)).astype(np.float32), np.zeros(b, np.float32)))
     return rng.standard_normal((batch, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], batch), layers
 
@@ -40,9 +41,15 @@ def sadl_step(workload: str, compiled: bool) -> Callable[[], float]:
     import sadl.functional as F
 
     x, y, layers = arrays(workload)
-    model = sadl.Mlp([f for a, b in (w.shape for w, _ in layers) for f in (sadl.Linear(dim_in=a, dim_out=b), sadl.ReLU())][:-1])
+    model = sadl.Mlp(
+        [f for a, b in (w.shape for w, _ in layers) for f in (sadl.Linear(dim_in=a, dim_out=b), sadl.ReLU())][:-1]
+    )
     model.load_parameters(
-        parameters={f"layers[{2 * i}].{n}": sadl.Tensor(v) for i, pair in enumerate(layers) for n, v in zip("Wb", pair, strict=True)}
+        parameters={
+            f"layers[{2 * i}].{n}": sadl.Tensor(v)
+            for i, pair in enumerate(layers)
+            for n, v in zip("Wb", pair, strict=True)
+        }
     )
     adam = WORKLOADS[workload][2] == "adam"
     optimizer = sadl.Adam(model, lr=1e-3) if adam else sadl.SGD(model, lr=0.01, momentum=0.9)
@@ -117,13 +124,13 @@ def jax_step(workload: str) -> Callable[[], float]:
         loss, g = jax.value_and_grad(loss_of)(p, x, y)
         return *update(p, m, v, t, g), t + 1, loss
 
-    whole = jax.jit(whole, donate_argnums=(0, 1, 2))
+    compiled = jax.jit(whole, donate_argnums=(0, 1, 2))
     p = tree(jnp.asarray, layers)
     state = [p, tree(jnp.zeros_like, p), tree(jnp.zeros_like, p), jnp.float32(1)]
     jx, jy = jnp.asarray(x), jnp.asarray(y)
 
     def train() -> float:
-        *state[:], loss = whole(*state, jx, jy)
+        *state[:], loss = compiled(*state, jx, jy)
         return float(loss)
 
     return train

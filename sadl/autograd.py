@@ -183,7 +183,7 @@ class _Stale:
 
     __getattr__ = __array__ = __array_ufunc__ = __array_function__ = __getitem__ = _fail
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _fail
-    __neg__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __eq__ = __ne__ = _fail  # type: ignore[assignment]
+    __neg__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __eq__ = __ne__ = _fail
     __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __len__ = _fail
 
 
@@ -428,7 +428,7 @@ def _check_order(
 
 
 def _compare(f: Any, xs: Any, cts: Any, grads: Any, rtol: float | None, rng: "np.random.Generator", of: str) -> None:
-    coarse = any(x.dtype.itemsize < 8 for x in xs)
+    coarse = any(x.dtype.itemsize < 8 for x in (*xs, *cts))
     eps, rtol = (1e-2, rtol or 2e-2) if coarse else (1e-6, rtol or 2e-5)
     directions = [_like(rng, x) for x in xs]
     up, down = (flatten(f(*(x + s * d for x, d in zip(xs, directions, strict=True))))[0] for s in (eps, -eps))

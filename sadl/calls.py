@@ -98,13 +98,13 @@ def rewrap(like: Any, result: Any) -> Any:
 
 def run_plain(like: Any, func: Callable[..., Any], args: Any, kwargs: Any, written: Any = ()) -> Any:
     """Run a function where nothing listens: its results as Tensors like `like`, or `out` itself where that is given."""
-    result = rewrap(like, func(*plain_all(args), **plain_all(kwargs)))
+    result = func(*plain_all(args), **plain_all(kwargs))
     out = without_out(func, args, kwargs)[0]
     for tensor in _leaves([written, out, (*args, *kwargs.values())[:1] if func in WRITES else None]):
         touch(plain(tensor))
     if isinstance(out, tuple):
-        return tuple(r if o is None else o for r, o in zip(result, out, strict=True))
-    return result if out is None else out
+        return tuple(o if r is plain(o) else rewrap(like, r) for r, o in zip(result, out, strict=True))
+    return out if out is not None and result is plain(out) else rewrap(like, result)
 
 
 def without_out(func: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
@@ -147,7 +147,7 @@ def library_call(like: Any, func: Callable[..., Any], args: Any, kwargs: Any) ->
     leaves, structure = flatten((args, kwargs))
     tensors = [x for x in leaves if isinstance(x, Traced)]
     name = getattr(func, "__name__", str(func))
-    name = f"{func.__self__.__name__}.{name}" if isinstance(getattr(func, "__self__", None), np.ufunc) else name
+    name = f"{func.__self__.__name__}.{name}" if isinstance(getattr(func, "__self__", None), np.ufunc) else name  # type: ignore[attr-defined]
     if is_grad_enabled() and func not in CONSTANT and any(t._node is not None for t in tensors):
         what = f"np.{name} has no gradient rule, so its result could not be differentiated"
         raise UnrecordedError(
@@ -179,7 +179,7 @@ def general_ufunc(self: Any, ufunc: np.ufunc, method: str, inputs: Any, kwargs: 
         what = "ufunc.at changes its argument in place and is not recorded"
         raise UnrecordedError(explain(f"{ufunc.__name__}.at", what, "t[i] += v, or call it under sadl.no_grad()"))
     out, _, kwargs = without_out(run, (), kwargs)
-    inputs = tuple(map(arrayed, inputs))
+    inputs = tuple(map(arrayed, inputs)) if method in ("__call__", "outer") else inputs
     body = UFUNC_METHODS.get((ufunc, method))
     if method == "__call__" and ufunc in UFUNCS and kwargs.keys() <= _UNDERSTOOD:
         result = _table_call(ufunc, inputs, out, **kwargs)
@@ -188,9 +188,23 @@ def general_ufunc(self: Any, ufunc: np.ufunc, method: str, inputs: Any, kwargs: 
         result = ufunc(np.reshape(left, (*np.shape(left), *(1,) * np.ndim(right))), right, **kwargs)
     elif method == "reduce" and body is not None and kwargs.keys() <= accepted(body):
         result = body(*inputs, **{"axis": 0, **kwargs})
-    else:
+    elif out is None:
         result = library_call(self, run, inputs, kwargs)
+    else:
+        result = library_call(self, _into_copy(run), (*inputs, out), kwargs)
     return result if out is None else _store(out, result)
+
+
+def _into_copy(run: Callable[..., Any]) -> Callable[..., Any]:
+    """`run`, whose last argument is what `out` holds before: to be written into a copy of that, which is the result."""
+
+    @functools.wraps(run, assigned=("__name__",), updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        *inputs, out = args
+        copied = tuple(o if o is None else o.copy() for o in out) if isinstance(out, tuple) else out.copy()
+        return run(*inputs, out=copied, **kwargs)
+
+    return call
 
 
 _UNDERSTOOD = {"where", "dtype", "order", "subok"}
@@ -242,7 +256,7 @@ def accepted(body: Callable[..., Any]) -> set[str]:
 
 
 def write(target: Any, value: Any) -> Any:
-    """`target[...] = value`: the memory is written, and where it matters the Tensor takes the value's place in the graph."""
+    """`target[...] = value`: writes the memory; where it matters the Tensor takes the value's place in the graph."""
     if not np.can_cast(np.result_type(plain(value)), target.dtype, "same_kind"):
         raise TypeError(f"[assign] cannot write {np.result_type(plain(value))} into {target.dtype} in place.")
     if not is_heard(target, value):
@@ -262,7 +276,7 @@ def write(target: Any, value: Any) -> Any:
 
 
 def _replace_node(target: Any, new: Any) -> None:
-    """Give `target` the history of `new`, by a node made after the write, so that the sweep can tell that it knows it."""
+    """Give `target` the history of `new`, by a node made after the write, so that the sweep can tell that it knows."""
     before = target._node
     if (before is None) is not (new._node is None):
         new_leaf_epoch()

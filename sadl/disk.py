@@ -69,7 +69,7 @@ def save(data: Tensor | Mapping[str, Tensor], file_path: str | os.PathLike[str])
         file.writelines(chunks)
 
 
-def load(file_path: str | os.PathLike[str], device: _Device = "cpu") -> Tensor | OrderedDict[str, Tensor]:
+def load(file_path: str | os.PathLike[str], device: _Device = "cpu") -> Any:
     """Read what `save` has written: a Tensor if one was saved alone, else an OrderedDict.
 
     The order is that of the file. The Tensors are new, on `device`, do not require gradients, and

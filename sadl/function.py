@@ -363,7 +363,7 @@ def _set_mode(function: Self, training: bool) -> Self:
         if isinstance(place.value, Function):
             place.value._is_training = training
         elif isinstance(place.value, Parameter):
-            place.value.is_training = training  # type: ignore[misc]
+            place.value.is_training = training
     return function
 
 

@@ -40,7 +40,7 @@ class Op:
     identity: Any = None  # reduction: the start of the accumulator; None: the dtype's own extreme
     infer: Callable[..., Aval] | None = None  # (*avals, **params); for the kinds that cannot tell
     expand: Callable[..., Any] | None = None  # the same in terms of other ops, or None where it does not apply
-    fn: Callable[..., Any] | None = None  # the public NumPy function, for tests and docs
+    fn: Any = None  # the public NumPy function, for tests and docs
     domain: tuple[tuple[float, float], ...] = ()  # where to sample each input in the generated tests
     tested: bool = True  # False: the generated tests cannot call it with arrays alone
     outs: int = 1
@@ -122,7 +122,7 @@ def numpy_function(*functions: Callable[..., Any], method: str = "", ufunc_metho
 
 def loop_dtypes(op: Op, *avals: Any) -> tuple[np.dtype, ...]:
     """The dtypes an elementwise op computes in: one per input, then the output's, as NumPy (NEP 50) decides."""
-    kinds = [np.dtype(bool) if isinstance(a, bool) else getattr(a, "dtype", type(a)) for a in avals]
+    kinds: list[Any] = [np.dtype(bool) if isinstance(a, bool) else getattr(a, "dtype", type(a)) for a in avals]
     if isinstance(op.fn, np.ufunc):
         return op.fn.resolve_dtypes((*kinds, None))
     if op.name == "where":

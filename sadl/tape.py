@@ -1,6 +1,6 @@
 """bind(): the one place where an operation on Tensors runs, is differentiated later (Node) and is captured (recorder).
 
-Takes an Op, its inputs and its params; gives the result in the inputs' own class, with a Node where a gradient is wanted.
+Takes an Op, its inputs and its params; gives the result in the inputs' own class, with a Node if a gradient is wanted.
 What a Tensor offers is left to `tensor`, walking the nodes backward to `autograd`, building a graph to the compiler.
 """
 
@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class Node:
 
     __slots__ = ("op", "inputs", "parents", "params", "out", "tick", "tensor", "__weakref__")
 
-    def __init__(self, op: Op | None, inputs: Any, parents: Any, params: dict[str, Any], out: Any) -> None:
+    def __init__(self, op: Any, inputs: Any, parents: Any, params: dict[str, Any], out: Any) -> None:
         self.op, self.inputs, self.parents, self.params, self.out = op, inputs, parents, params, out
         self.tick = tick()
         self.tensor: Any = None  # weak reference to the Tensor whose .grad is to be filled, if any
@@ -62,9 +62,24 @@ class Node:
 class Traced:
     """The part of a Tensor that the tape knows: its plain array and its node."""
 
-    __slots__ = ()
+    if TYPE_CHECKING:  # what the array class of the device has, and what `tensor` adds to it
+        dtype: np.dtype
+        shape: tuple[int, ...]
+        ndim: int
+        size: int
+
+        def __array__(self, dtype: Any = None, *, copy: bool | None = None) -> np.ndarray: ...
+        def __getattr__(self, name: str) -> Any: ...
+        def _operator(self, *other: Any) -> Any: ...
+
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __matmul__ = __rmatmul__ = _operator
+        __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = _operator
+        __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __neg__ = __pos__ = __abs__ = _operator
+        __invert__ = __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _operator
+    else:
+        __slots__ = ()
     _raw: Any = None  # the same memory as a plain array; made on first use
-    _node: Node | None = None  # None: no gradient flows here
+    _node: Any = None  # its Node; None: no gradient flows here
     _array: type  # ndarray or cupy.ndarray
 
     def _plain(self) -> Any:
@@ -218,7 +233,7 @@ _written: dict[int, tuple[Any, int]] = {}  # id of the owner of the memory -> we
 
 def owner(array: Any) -> Any:
     """The array that owns the memory `array` looks at."""
-    while isinstance(array.base, array.__class__) or isinstance(array.base, np.ndarray):
+    while isinstance(array.base, (array.__class__, np.ndarray)):
         array = array.base
     return array
 
@@ -231,7 +246,7 @@ def touch(array: Any) -> None:
 def toucher(arrays: Iterable[Any]) -> Callable[[], None]:
     """A function that notes that the memory of all `arrays` was written, for those who write the same ones often."""
     owners = {id(root): root for root in map(owner, arrays)}
-    refs = {key: weakref.ref(root, lambda _, key=key: _written.pop(key, None)) for key, root in owners.items()}
+    refs = {key: weakref.ref(root, lambda _, key=key: _written.pop(key, None)) for key, root in owners.items()}  # type: ignore[misc]
 
     def touch_all() -> None:
         now = tick()

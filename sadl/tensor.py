@@ -36,7 +36,7 @@ from sadl.ops.indexing import is_data_dependent, take_item
 from sadl.ops.movement import reshape_, transpose_
 from sadl.tape import MODE, Node, Traced, arrayed, bind, is_grad_enabled, new_leaf_epoch, plain, require_float, touch
 
-_view = np.ndarray.view
+_view: Any = np.ndarray.view
 
 
 class Tensor(Traced):
@@ -174,7 +174,7 @@ class Tensor(Traced):
         return {} if self.is_leaf() else dict(self._node.params)
 
     def detach(self, *, in_place: bool = False) -> Any:
-        """This Tensor without its history: itself if `in_place`, else a copy that keeps `requires_grad` and `keep_grad`."""
+        """This Tensor without its history, a copy unless `in_place`; `requires_grad` and `keep_grad` are kept."""
         wanted, keep = self.requires_grad, self.keep_grad
         target = self if in_place else self._wrap(self._plain().copy())
         if in_place:
@@ -301,7 +301,7 @@ class Tensor(Traced):
     def compress(self, condition: Any, axis: Any = None, out: Any = None) -> Any:
         return np.compress(condition, self, axis, out)
 
-    def flatten(self, order: str = "C") -> Any:
+    def flatten(self, order: Any = "C") -> Any:
         return np.copy(np.ravel(self, order))
 
     @property
@@ -347,7 +347,7 @@ class Tensor(Traced):
         return {k: v for k, v in self.__dict__.items() if k not in ("_raw", "_node")}
 
 
-class CpuTensor(Tensor, np.ndarray):
+class CpuTensor(Tensor, np.ndarray):  # type: ignore[misc]
     """A Tensor in the computer's own memory: a numpy.ndarray."""
 
     _array = np.ndarray
@@ -394,7 +394,7 @@ class Parameter(Tensor):
         return self
 
 
-class CpuParameter(Parameter, CpuTensor):
+class CpuParameter(Parameter, CpuTensor):  # type: ignore[misc]
     """A Parameter in the computer's own memory."""
 
 

@@ -157,7 +157,9 @@ CORPUS: dict[str, Case] = {
     "small_integers": of(lambda x: (x + x, x * x, x + np.int64(1), np.sum(x), np.max(x, 0), x / 2, -x), SMALL),
     "bools": of(lambda x: ((x > 0) | ~(x < 2), (x > 0) * x, np.sum(x > 1, axis=0), (x > 0) + (x < 1)), INTS),
     "where_clip": of(lambda x: (np.where(x > 0, x, 0), np.clip(x, -1, 0.5), np.where(x > 0, 1, x * 2.0)), X),
-    "statistics": of(lambda x: (np.mean(x, 0), np.var(x, 1, ddof=1), np.std(x), np.mean(x, (0, 2), keepdims=True)), CUBE),
+    "statistics": of(
+        lambda x: (np.mean(x, 0), np.var(x, 1, ddof=1), np.std(x), np.mean(x, (0, 2), keepdims=True)), CUBE
+    ),
     "indexed": of(_indexed, X, np.array([3, -1, 0, 0])),
     "in_place": of(_in_place, X),
     "libraries": of(_libraries, X),
@@ -277,9 +279,15 @@ def programs(draw: Any, names: Any = (*UNARY, *BINARY, *BINARY)) -> Drawn:
         numbers = np.arange(np.prod(shape, dtype=int)) * draw(st.integers(-5, 5)) % 9 - draw(st.integers(0, 8))
         args.append(np.asarray(numbers / (2 if dtype.kind == "f" else 1)).reshape(shape).astype(dtype))
     found += args
-    for name, i, j in draw(st.lists(st.tuples(st.sampled_from(names), st.integers(0, 9), st.integers(0, 9)), max_size=8)):
+    for name, i, j in draw(
+        st.lists(st.tuples(st.sampled_from(names), st.integers(0, 9), st.integers(0, 9)), max_size=8)
+    ):
         last = len(found) - 1
-        places = (last if i > 4 else i % len(found),) if name in UNARY else (i % len(found), last if j > 4 else j % len(found))
+        places = (
+            (last if i > 4 else i % len(found),)
+            if name in UNARY
+            else (i % len(found), last if j > 4 else j % len(found))
+        )
         value = _tried(name, [found[p] for p in places])
         if value is not None:
             found.append(value)

@@ -109,10 +109,7 @@ def test_empty_dict(tmp_path: Path) -> None:
 
 
 def test_mapping_keeps_its_order_and_keys(tmp_path: Path) -> None:
-    arrays = {
-        key: np.full(2, i, np.int16)
-        for i, key in enumerate(["z", "", "ä[0].W", "__single__", "a\0"])
-    }
+    arrays = {key: np.full(2, i, np.int16) for i, key in enumerate(["z", "", "ä[0].W", "__single__", "a\0"])}
     save({key: _as_tensor(array) for key, array in arrays.items()}, tmp_path / "a.sadl")
     assert (tmp_path / "a.sadl").read_bytes() == _reference(arrays)
     loaded = load(tmp_path / "a.sadl")
@@ -274,9 +271,7 @@ def test_dtypes_without_a_name_to_read_them_by(tmp_path: Path, array: np.ndarray
         (None, TypeError, "A NoneType cannot be saved"),
     ],
 )
-def test_data_that_cannot_come_back(
-    tmp_path: Path, data: object, error: type[Exception], match: str
-) -> None:
+def test_data_that_cannot_come_back(tmp_path: Path, data: object, error: type[Exception], match: str) -> None:
     _assert_refused(tmp_path / "a.sadl", data, error, match)
 
 
@@ -553,9 +548,7 @@ def test_safetensors_damaged(tmp_path: Path) -> None:
         ('"dtype":"I8","shape":[9223372036854775808,0],"data_offsets":[0,0]', b"", "tensor 'a'"),
     ],
 )
-def test_safetensors_that_numpy_cannot_hold(
-    tmp_path: Path, entry: str, data: bytes, match: str
-) -> None:
+def test_safetensors_that_numpy_cannot_hold(tmp_path: Path, entry: str, data: bytes, match: str) -> None:
     pytest.importorskip("safetensors")
     _write_safetensors(tmp_path / "a.safetensors", entry, data)
     with pytest.raises(FileFormatError, match=match):

@@ -69,7 +69,14 @@ def test_equal_graphs_print_equally():
 
 @pytest.mark.parametrize(
     "value, text",
-    [(2, "2"), (0.5, "0.5"), (True, "True"), (np.float32(0.5), "0.5:f32"), (np.int64(3), "3:i64"), (np.bool_(0), "False:b8")],
+    [
+        (2, "2"),
+        (0.5, "0.5"),
+        (True, "True"),
+        (np.float32(0.5), "0.5:f32"),
+        (np.int64(3), "3:i64"),
+        (np.bool_(0), "False:b8"),
+    ],
 )
 def test_literals_show_whether_their_dtype_is_weak(value, text):
     assert str(Literal(value)) == text
@@ -106,9 +113,15 @@ REFUSED = {
     "assigned twice": (replace(GRAPH, eqns=(*EQNS, EQNS[0])), "assigned twice in equation 2"),
     "assigned to an input": (Graph((A, B), (eqn("add", A, B, out=A),), (A,)), "assigned twice in equation 0"),
     "assigned twice at once": (Graph((A,), (Eqn(MANY, (A,), {}, (SUM, SUM)),), (SUM,)), "assigned twice"),
-    "wrong shape": (Graph((A, B), (eqn("add", A, B, out=WRONG_SHAPE),), (WRONG_SHAPE,)), r"add gives f32\[2,3\], not f32\[3,2\]"),
+    "wrong shape": (
+        Graph((A, B), (eqn("add", A, B, out=WRONG_SHAPE),), (WRONG_SHAPE,)),
+        r"add gives f32\[2,3\], not f32\[3,2\]",
+    ),
     "wrong dtype": (Graph((A, B), (eqn("add", A, B, out=WRONG_DTYPE),), (WRONG_DTYPE,)), "not f64"),
-    "wrong params": (Graph((SUM,), (eqn("sum", SUM, out=MEAN, axis=(0,), keepdims=False),), (MEAN,)), r"gives f32\[3\]"),
+    "wrong params": (
+        Graph((SUM,), (eqn("sum", SUM, out=MEAN, axis=(0,), keepdims=False),), (MEAN,)),
+        r"gives f32\[3\]",
+    ),
     "unbound output": (replace(GRAPH, outputs=(MEAN, WRONG_SHAPE), donated={}), "output is not bound"),
     "donated to another type": (replace(GRAPH, donated={0: 0}), "output 0 replaces an input of another type"),
     "literal donated": (replace(GRAPH, outputs=(MEAN, Literal(0.5))), "output 1 replaces an input of another type"),

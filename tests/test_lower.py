@@ -178,7 +178,10 @@ def test_what_does_not_round_twice_is_the_same_to_the_bit(name):
     x, y = floats(ROWS, COLUMNS), floats(ROWS, COLUMNS, seed=3)
     graph = sadl.make_ir(EXACT[name])(x, y)
     python, machine = (program_of(graph, jit)([x, y]) for jit in (False, True))
-    assert all(np.array_equal(a, b) and np.array_equal(a, c) for a, b, c in zip(python, machine, EXACT[name](x, y), strict=True))
+    assert all(
+        np.array_equal(a, b) and np.array_equal(a, c)
+        for a, b, c in zip(python, machine, EXACT[name](x, y), strict=True)
+    )
 
 
 def test_a_long_float32_sum_stays_accurate():

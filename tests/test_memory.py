@@ -186,7 +186,9 @@ def written_in_place(fn, states):
     """The letters of the states whose new values are written over the old ones by the kernel that computes them."""
     (program,) = fn._runners[0].programs
     made, held = program.plan, [s.held for s in fn._runners[0]._sources]
-    copied = {e.inputs[0] for e in made.eqns if [x.op.name for x in getattr(e.params.get("body"), "eqns", ())] == ["copy"]}
+    copied = {
+        e.inputs[0] for e in made.eqns if [x.op.name for x in getattr(e.params.get("body"), "eqns", ())] == ["copy"]
+    }
     direct = [p for i, p in made.graph.donated.items() if made.graph.outputs[i] not in copied]
     direct = [p for p in direct if Buffer("input", p) in made.buffers.values()]
     return "".join(letter for letter, s in zip("abc", states, strict=True) if any(held[p] is s for p in direct))

@@ -70,7 +70,7 @@ def test_random_programs_as_python(drawn):
     check_program(graph, inputs, jit=False)
 
 
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(programs())
 def test_random_programs_as_machine_code(drawn):
     graph = drawn.graph()

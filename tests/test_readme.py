@@ -1,7 +1,7 @@
 """README.md says what is so: its code runs as printed, its tables agree with the code, its files and targets exist.
 
-A `python` block runs in one namespace with those before it; a `text` block after it is what it prints, `...` standing for
-what is left out. Names such as `%12` are compared as names, whatever their number.
+A `python` block runs in one namespace with those before it; a `text` block after it is what it prints, `...` standing
+for what is left out. Names such as `%12` are compared as names, whatever their number.
 """
 
 import contextlib

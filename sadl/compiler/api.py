@@ -1,7 +1,8 @@
 """api: sadl.compile and sadl.make_ir.
 
-Takes a Function, a plain function or a whole training step; gives a Compiled that runs it as programs, one per signature.
-The first two calls with a signature run the Python, for real, under capture; from the third on the program runs.
+Takes a Function, a plain function or a whole training step; gives a Compiled that runs it as programs, one for each
+signature. The first two calls with a signature run the Python, for real, under capture; from the third on the program
+runs.
 """
 
 import functools

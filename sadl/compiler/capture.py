@@ -29,7 +29,7 @@ MSG_LEFT = "a plain array on the memory of a Tensor, as np.asarray(t) gives it, 
 class Source:
     """Where an input of the program comes from on every call."""
 
-    kind: str  # "arg": the index-th leaf of the arguments; "held": an object; "grad": the `.grad` of a Tensor; "cotangent"
+    kind: str  # "arg": the index-th leaf of the arguments; "held": an object; "grad": a Tensor's `.grad`; "cotangent"
     index: int = -1
     held: Any = None
     where: str = ""
@@ -127,8 +127,9 @@ class Capture:
     def cotangents_last(self) -> None:
         """Move the stand-ins for cotangents behind the other inputs, some of which only the backward brought up."""
         order = sorted(range(len(self.inputs)), key=lambda i: self.sources[i].kind == "cotangent")
-        for values in (self.inputs, self.sources, self.raws, self.tensors):
-            values[:] = [values[i] for i in order]  # type: ignore[index]
+        rows: list[list[Any]] = [self.inputs, self.sources, self.raws, self.tensors]
+        for values in rows:
+            values[:] = [values[i] for i in order]
 
     def held_leaves(self) -> list[Any]:
         """The Tensors from outside that are leaves, with or without a gradient."""
@@ -146,12 +147,13 @@ class Capture:
         var = self._env.get(id(raw))
         if self._changed:
             self._check_current(raw)
-        if var is None and id(owner(raw)) in self._env:
+        base = self._env.get(id(owner(raw))) if var is None else None
+        if base is not None and base not in self.inputs:  # it looks at what was made here, but was not made here itself
             raise CaptureError(explain("compile", MSG_LEFT, "use the Tensor itself", made_at=user_line()))
         return self._hold(x, Source("held", held=x, where=user_line())) if var is None else var
 
     def _check_current(self, raw: Any) -> None:
-        """Memory that was written through one array may not be read through another: the graph knows values, not memory."""
+        """Memory written through one array may not be read through another: the graph knows values, not memory."""
         since = self._bound_at.get(id(raw), -1)
         if any(when > since and a is not raw and np.may_share_memory(a, raw) for a, when in self._changed):
             what = "this array shares memory with one that was changed in place, which a compiled program cannot follow"

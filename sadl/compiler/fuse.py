@@ -1,12 +1,12 @@
 """fuse: group equations into clusters, each of which becomes one kernel.
 
-Takes a simplified graph; gives one whose `cluster` equations carry their body (a graph) and a `Cluster`, which says over
-which axes the kernel loops, which of them it reduces, and along which of them each value lies.
+Takes a simplified graph; gives one whose `cluster` equations carry their body (a graph) and a `Cluster`, which says
+over which axes the kernel loops, which of them it reduces, and along which of them each value lies.
 How the loops are written is left to `lower`.
 
 Three shapes of cluster cover what is fused. A *map* has no reduced axis. A *row* cluster reduces the last axis: per row
-it may run through the elements several times (softmax, cross entropy, normalisation) and compute on the row's results in
-between. A *column* cluster reduces leading axes only (bias gradients): one pass, then work on the results.
+it may run through the elements several times (softmax, cross entropy, normalisation) and compute on the row's results
+in between. A *column* cluster reduces leading axes only (bias gradients): one pass, then work on the results.
 """
 
 from collections.abc import Iterable
@@ -74,7 +74,7 @@ def as_cluster(eqn: Eqn) -> Eqn:
 
 
 def _private_views(graph: Graph) -> Graph:
-    """Give each fusable use of a view a view of its own: it folds into that kernel's indices, others stay what they are."""
+    """Give each fusable use of a view a view of its own, which folds into that kernel's indices; others stay."""
     made = graph.producers()
     eqns: list[Eqn] = []
 
@@ -128,7 +128,7 @@ def _elementwise_space(eqn: Eqn) -> Cluster:
 
 def _reduction_space(eqn: Eqn) -> Cluster | None:
     (x,) = eqn.inputs
-    dims, axes = _number(x.aval.shape)  # type: ignore[union-attr]
+    dims, axes = _number(x.aval.shape)
     gone = eqn.params["axis"]
     reduced = frozenset(d for i, d in enumerate(dims) if i in gone and d is not None)
     out = tuple(None if i in gone else d for i, d in enumerate(dims) if eqn.params["keepdims"] or i not in gone)
@@ -138,7 +138,7 @@ def _reduction_space(eqn: Eqn) -> Cluster | None:
 def _view_space(eqn: Eqn) -> Cluster | None:
     (x,) = eqn.inputs
     dims, axes = _number(eqn.out.aval.shape)
-    inner = _VIEWS[eqn.op.name](eqn, x.aval.shape, dims)  # type: ignore[union-attr]
+    inner = _VIEWS[eqn.op.name](eqn, x.aval.shape, dims)
     return None if inner is None else Cluster(axes, frozenset(), {x: inner, eqn.out: dims})  # type: ignore[dict-item]
 
 
@@ -216,7 +216,7 @@ class _Fusion:
                     self.users.setdefault(x, set()).add(i)
 
     def merge_inputs(self, i: int, into: int) -> None:
-        """Try to take the producers of equation `i` into the group of `into`; through a view, what it looks at as well."""
+        """Try to take the producers of equation `i` into the group of `into`; through a view, also what it looks at."""
         for x in self.graph.eqns[i].inputs:
             j = self.made_at.get(x) if isinstance(x, Var) else None
             if j is not None and j in self.groups:

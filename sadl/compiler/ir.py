@@ -25,7 +25,7 @@ class Var:
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """A number known now: a Python scalar, whose dtype gives way to that of arrays, or a NumPy scalar, whose does not."""
+    """A number known now: a Python scalar, whose dtype gives way to that of arrays, or a NumPy scalar, with its own."""
 
     value: Any
 
@@ -126,7 +126,7 @@ def _print_param(value: Any) -> str:
 
 
 def verify(graph: Graph, after: str = "") -> Graph:
-    """Check that every value is assigned once before its use and has the type its operation infers; give the graph back.
+    """Check that each value is assigned once before its use and has the type its operation infers; give the graph back.
 
     Raises:
         VerifyError: naming the equation and the pass (`after`) that broke it.
@@ -168,9 +168,9 @@ def _problem(eqn: Eqn, known: set[Var]) -> str:
 
 
 def evaluate(graph: Graph, *args: Any) -> list[Any]:
-    """The outputs of the graph for these inputs, by running one operation after the other. On Tensors it is recorded."""
+    """The outputs of the graph for these inputs, by running one operation after the other; on Tensors, recorded."""
     env: dict[Var, Any] = dict(zip(graph.inputs, args, strict=True)) | graph.consts
-    read: Callable[[Atom], Any] = lambda x: x.value if isinstance(x, Literal) else env[x]  # noqa: E731
+    read: Callable[[Atom], Any] = lambda x: x.value if isinstance(x, Literal) else env[x]
     for eqn in graph.eqns:
         inputs = [read(x) for x in eqn.inputs]
         body = eqn.params.get("body")

@@ -32,7 +32,7 @@ def append_backward(capture: Capture, outs: list[Any], leaves: dict[int, Node]) 
 
 
 def split(joint: Graph, n_outputs: int, n_cotangents: int) -> tuple[Graph, Graph, list[Var]]:
-    """(forward, backward, residuals): the forward gives `n_outputs` outputs and those residuals that are not its inputs;
+    """(forward, backward, residuals): the forward gives `n_outputs` outputs and the residuals that are not its inputs;
     the backward takes the residuals and the cotangents. In `joint` the cotangents are the last inputs and the gradients
     the last outputs.
     """

@@ -22,7 +22,7 @@ PLACES = {1: ("x",), 2: ("x", "y"), 3: ("c", "x", "y")}  # the names of the inpu
 
 @dataclass(frozen=True)
 class Operand:
-    """An array of the kernel: its value, and its stride (in elements) along each loop. `scratch` belongs to the kernel."""
+    """An array of the kernel: its value, and its stride (in elements) along each loop. `scratch` is the kernel's."""
 
     var: Var
     strides: tuple[int, ...]
@@ -33,7 +33,7 @@ class Operand:
 
 @dataclass
 class Nest:
-    """Loops around a body. The first `kept` loops are not reduced; in a column nest the reduced ones run outside them."""
+    """Loops around a body. The first `kept` are not reduced; in a column nest the reduced ones run outside them."""
 
     body: Graph
     space: Cluster
@@ -55,7 +55,7 @@ def lower(eqn: Eqn, layouts: dict[Var, Layout], replaces: dict[Var, Var]) -> Nes
     body: Graph = eqn.params["body"]
     space: Cluster = eqn.params["cluster"]
     made = body.producers()
-    arrays = [v for v in dict.fromkeys((*body.inputs, *body.outputs)) if v in made or _is_read(v, body)]
+    arrays: list[Any] = [v for v in dict.fromkeys((*body.inputs, *body.outputs)) if v in made or _is_read(v, body)]
     strides = {v: _along(space.dims[v], layouts[v].strides, len(space.axes)) for v in arrays}
     iotas = {e.out: _iota_strides(e, space) for e in body.eqns if e.op.name == "iota"}
     kept, reduced = space.kept, tuple(i for i in range(len(space.axes)) if i in space.reduced)
@@ -63,7 +63,7 @@ def lower(eqn: Eqn, layouts: dict[Var, Layout], replaces: dict[Var, Var]) -> Nes
     kept_loops = len(groups)
     groups += _collapse(reduced, space.axes, [*strides.values(), *iotas.values()])
     sizes = tuple(int(np.prod([space.axes[i] for i in g])) for g in groups)
-    pick = lambda s: tuple(s[g[-1]] for g in groups)  # noqa: E731  the stride of a collapsed loop is its innermost one's
+    pick = lambda s: tuple(s[g[-1]] for g in groups)
     over = {v: old for v, old in replaces.items() if v in strides and old in strides}
     operands = {v: Operand(v, pick(s), replaces=over.get(v), updated=v in over.values()) for v, s in strides.items()}
     nest = Nest(body, space, sizes, kept_loops, operands, {v: pick(s) for v, s in iotas.items()}, made)
@@ -80,7 +80,7 @@ def used_inputs(eqn: Eqn) -> list[tuple[str, Atom]]:
     return [(n, x) for n, x in zip(names, eqn.inputs, strict=True) if "{" + n + "}" in eqn.op.expr]
 
 
-def _is_read(v: Var, body: Graph) -> bool:
+def _is_read(v: Atom, body: Graph) -> bool:
     return any(x is v for e in body.eqns for _, x in used_inputs(e))
 
 
@@ -125,8 +125,8 @@ def _needs(nest: Nest) -> dict[Var, set[int]]:
     """In which runs over the row each value along it is needed."""
     needs: dict[Var, set[int]] = {}
     for v in nest.body.outputs:
-        if v in nest.made and not nest.on_rows(v):  # type: ignore[arg-type]
-            needs.setdefault(v, set()).add(nest.level[v])  # type: ignore[arg-type, index]
+        if v in nest.made and not nest.on_rows(v):
+            needs.setdefault(v, set()).add(nest.level[v])
     for eqn in reversed(nest.body.eqns):
         runs = {nest.level[eqn.out] - 1} if eqn.op.kind == "reduction" else needs.get(eqn.out, set())
         for _, x in used_inputs(eqn):

@@ -30,7 +30,7 @@ class Buffer(NamedTuple):
     """kind "input" or "output": the index-th of the program; "const": of the graph; "arena": a byte offset."""
 
     kind: str
-    index: int
+    index: int  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,9 @@ def _layouts(graph: Graph, consts: dict[Var, np.ndarray]) -> tuple[dict[Var, Lay
                 consts[source] = np.array(eqn.inputs[0].value, eqn.out.aval.dtype)  # type: ignore[union-attr]
                 layouts[source] = contiguous(source)
                 eqn = replace(eqn, inputs=(source,))
-            layout = _of_view(eqn, layouts[source])  # type: ignore[index]
+            layout = _of_view(eqn, layouts[source])
             if layout is None:
-                copy = as_cluster(_copy(source))  # type: ignore[arg-type]
+                copy = as_cluster(_copy(source))
                 eqns.append(copy)
                 layouts[copy.out] = contiguous(copy.out)
                 eqn = replace(eqn, inputs=(copy.out,))
@@ -201,7 +201,7 @@ def _roots(atoms: Iterable[object], layouts: dict[Var, Layout]) -> set[Var]:
 
 
 def _may_replace(eqn: Eqn, new: Var, old: Var, same_memory: set[Var], layouts: dict[Var, Layout]) -> bool:
-    """Whether the kernel that makes `new` may write it over `old`: it reads each element of `old` before that place is written."""
+    """Whether the kernel that makes `new` may write it over `old`: it reads each element before it writes there."""
     space = eqn.params.get("cluster")
     if not isinstance(space, Cluster):
         return False
@@ -219,7 +219,7 @@ def _may_replace(eqn: Eqn, new: Var, old: Var, same_memory: set[Var], layouts: d
 
 
 def _arena(eqns: list[Eqn], layouts: dict[Var, Layout], buffers: dict[Var, Buffer]) -> int:
-    """Give each value without a buffer the first gap that is free as long as it lives; the size of the whole in bytes."""
+    """Give each value without a buffer the first gap that is free as long as it lives; give the whole size in bytes."""
     born: dict[Var, int] = {}
     dies: dict[Var, int] = {}
     for k, eqn in enumerate(eqns):

@@ -1,8 +1,8 @@
 """program: a plan ready to run, as a table of launches over arguments that are packed once.
 
-Takes a Plan; gives a callable from input arrays to output arrays. Only what changes from call to call is done in Python:
-the addresses of inputs and outputs are filled in, runs of native steps are one call each, and library routines are called
-in between. With SADL_JIT=0 the same kernels run as plain Python.
+Takes a Plan; gives a callable from input arrays to output arrays. Only what changes from call to call is done in
+Python: the addresses of inputs and outputs are filled in, runs of native steps are one call each, and library routines
+are called in between. With SADL_JIT=0 the same kernels run as plain Python.
 """
 
 import struct
@@ -30,7 +30,7 @@ MSG_SIZE = (
 
 TILE_ELEMENTS = 1 << 17  # a tile of a kernel reads and writes at least so many elements: some microseconds
 TILE_FLOPS = 2_000_000  # a tile of a product has at least so many operations,
-LARGE_TILE_FLOPS = 64_000_000  # and rather so many where that leaves tiles enough: BLAS packs its operands anew for each
+LARGE_TILE_FLOPS = 64_000_000  # rather so many where tiles enough are left: BLAS packs its operands anew for each
 MAX_TILES = 64
 
 
@@ -74,7 +74,10 @@ class Program:
             upper = block[4] if block[12] else block[3]
             flops = 2 * block[3] * block[4] * block[5]
             self._launch(
-                store.builtin(f"gemm_{eqn.out.aval.dtype}", folder()), block, upper, _tile(upper, min(flops // TILE_FLOPS, max(6, flops // LARGE_TILE_FLOPS)), 64)
+                store.builtin(f"gemm_{eqn.out.aval.dtype}", folder()),
+                block,
+                upper,
+                _tile(upper, min(flops // TILE_FLOPS, max(6, flops // LARGE_TILE_FLOPS)), 64),
             )
         else:
             self.library_calls.append(eqn)

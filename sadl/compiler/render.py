@@ -1,7 +1,7 @@
 """render: write a loop nest as Python source that a person can read and Numba can compile.
 
 Takes a Nest; gives a Source: the text of one function, its parameters with their types, and what each is bound to.
-The text depends on structure alone (loops, dtypes, which strides are 0 or 1): sizes, strides and numbers are parameters.
+The text depends on structure alone (loops, dtypes, which strides are 0 or 1): sizes, strides, numbers are parameters.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ INDENT = "    "
 
 @dataclass
 class Source:
-    """One kernel: `text` is the file; `parameters` are (name, type) after `lo, hi`; `bound` says what each stands for."""
+    """One kernel: `text` is the file, `parameters` are (name, type) after `lo, hi`, `bound` is what each stands for."""
 
     name: str
     text: str
@@ -214,12 +214,12 @@ class _Writer:
         runs |= {nest.level[v] for v in nest.body.outputs if not nest.on_rows(v)}  # type: ignore[arg-type, index]
         for run in sorted(runs):
             self.run(run, row, [e for e in totals if nest.level[e.out] - 1 == run])
-        for v in nest.body.outputs:
-            if nest.on_rows(v):  # type: ignore[arg-type]
-                self.value(v, row)  # type: ignore[arg-type]
-        for v in nest.body.outputs:
-            if nest.on_rows(v):  # type: ignore[arg-type]
-                self.store(v, row)  # type: ignore[arg-type]
+        for v in nest.body.outputs:  # type: ignore[assignment]
+            if nest.on_rows(v):
+                self.value(v, row)
+        for v in nest.body.outputs:  # type: ignore[assignment]
+            if nest.on_rows(v):
+                self.store(v, row)
         self.lines = self.top.lines + top.lines
 
     def run(self, run: int, row: _Scope, totals: list[Eqn]) -> None:

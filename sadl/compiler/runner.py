@@ -4,7 +4,6 @@ Takes two equal shots; builds their programs; on each call fetches the inputs, r
 would have changed: state in place, `.grad`s, and results, which the surroundings can differentiate where they could.
 """
 
-from collections.abc import Callable
 import itertools
 from dataclasses import replace
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from sadl.autograd import vjp
 from sadl.compiler.dce import dce
-from sadl.compiler.ir import Graph, Var, evaluate, verify
+from sadl.compiler.ir import Atom, Graph, Var, evaluate, verify
 from sadl.compiler.joint import split
 from sadl.compiler.pipeline import plan
 from sadl.compiler.program import Program
@@ -90,7 +89,7 @@ class Runner:
         if shot.kept:
             holders = dict(zip(self._live_inputs, self._holders(leaves), strict=False))
             for i, place in shot.kept.items():
-                outs[i] = holders[place] if place in holders else outs[i].copy()
+                outs[i] = holders[place] if place in holders else outs[i].copy()  # type: ignore[union-attr]
         return unflatten(shot.structure, outs)
 
 
@@ -118,7 +117,8 @@ def _without_constants(shot: Shot, constants: set[int]) -> tuple[Graph, list[int
     live = [i for i in range(len(graph.inputs)) if i not in constants]
     place = {i: k for k, i in enumerate(live)}
     consts = {graph.inputs[i]: shot.capture.raws[i] for i in constants}
-    outputs, donated = [], {}
+    outputs: list[Atom] = []
+    donated: dict[int, int] = {}
     for i, v in enumerate(graph.outputs):
         into = graph.donated.get(i)
         if into is None or into in place:

@@ -19,7 +19,10 @@ from sadl.tape import ALIAS, Node, Traced, plain
 from sadl.tensor import Tensor
 from sadl.tree import Structure, flatten, unflatten
 
-MSG_CHANGED = "{what} between two calls with the same signature, so a program would keep the value of one of them; nothing was changed"
+MSG_CHANGED = (
+    "{what} between two calls with the same signature, so a program would keep the value of one of them; "
+    "nothing was changed"
+)
 MSG_ANEW = "a Tensor that requires a gradient is made anew on each call, by something that cannot be recorded"
 ADVICE = "pass it as an array argument, or keep it in a Tensor that the function reads and writes"
 

@@ -90,12 +90,12 @@ def fold_constants(eqn: Eqn, made: Made) -> Atom | None:
     if not all(isinstance(x, Literal) for x in eqn.inputs) or not eqn.op.expr:
         return None
     with np.errstate(all="ignore"):
-        value = eqn.op.run(*(np.asarray(x.value)[()] if eqn.params else x.value for x in eqn.inputs), **eqn.params)
+        value = eqn.op.run(*(np.asarray(x.value)[()] if eqn.params else x.value for x in eqn.inputs), **eqn.params)  # type: ignore[union-attr]
     return Literal(np.asarray(value, eqn.out.aval.dtype)[()])
 
 
 def drop_broadcast(eqn: Eqn, made: Made) -> Eqn | None:
-    """An elementwise operation broadcasts by itself: `broadcast_to` before it is needed only if it alone gives the shape."""
+    """An elementwise operation broadcasts by itself; `broadcast_to` before it matters if it alone gives the shape."""
     if eqn.op.kind != "elementwise" or eqn.op.name in ("iota", "full_like", "assign"):
         return None
     for i, x in enumerate(eqn.inputs):
@@ -175,7 +175,9 @@ def power_to_product(eqn: Eqn, made: Made) -> Atom | Eqn | None:
     if not isinstance(x, Var) or x.aval.dtype != eqn.out.aval.dtype or x.aval.dtype.kind != "f":
         return None
     name = next((n for v, n in ((2, "square"), (0.5, "sqrt"), (-1, "reciprocal")) if _is(y, v)), None)
-    return x if _is(y, 1) else name and _as(name, eqn, x)
+    if _is(y, 1):
+        return x
+    return _as(name, eqn, x) if name else None
 
 
 def add_negative(eqn: Eqn, made: Made) -> Eqn | None:
@@ -187,7 +189,7 @@ def add_negative(eqn: Eqn, made: Made) -> Eqn | None:
     return None
 
 
-def double_negative(eqn: Eqn, made: Made) -> Atom | None:
+def double_negative(eqn: Eqn, made: Made) -> New:
     source = _made_by(eqn.inputs[0], made, "negative")
     return source and source.inputs[0]
 

@@ -7,6 +7,7 @@ here (then products run as np.matmul). Which operands can be passed without a co
 import ctypes
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def gemm_address(dtype: str) -> int | None:
 def threads_addresses() -> tuple[int, int]:
     """The addresses of the functions that get and set how many threads BLAS uses; zeros where they are not known."""
     names = ("scipy_openblas_get_num_threads64_", "scipy_openblas_set_num_threads64_")
-    found = [getattr(_library(), name, None) for name in names]
+    found: list[Any] = [getattr(_library(), name, None) for name in names]
     if None in found:
         return 0, 0
     return tuple(ctypes.cast(f, ctypes.c_void_p).value or 0 for f in found)  # type: ignore[return-value]

@@ -215,7 +215,7 @@ def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: 
 
 @numpy_function(np.astype, method="astype")
 def astype(
-    x: Any, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True, **_: Any
+    x: Any, dtype: Any, order: str = "K", casting: Any = "unsafe", subok: bool = True, copy: bool = True, **_: Any
 ) -> Any:
     dtype = np.dtype(dtype)
     if not copy and x.dtype == dtype:

@@ -95,11 +95,11 @@ def _infer_shape(op: Op, g: Aval, *_: Any, shape: tuple[int, ...], **__: Any) ->
 # fmt: off
 getitem = view("getitem", lambda x, *, index: x[index],
                [lambda g, y, x, *, index: bind(unslice, g, shape=x.shape, index=index)])
-unslice = call("unslice", _unslice, [lambda g, y, x, *, shape, index: g[index]], infer=_infer_shape)
+unslice: Op = call("unslice", _unslice, [lambda g, y, x, *, shape, index: g[index]], infer=_infer_shape)
 gather = call("gather", lambda x, *arrays, layout: x[decode(layout, arrays)],
               [lambda g, y, x, *arrays, layout: bind(scatter_add, g, *arrays, shape=x.shape, layout=layout)])
-scatter_add = call("scatter_add", _scatter_add,
-                   [lambda g, y, x, *arrays, shape, layout: g[decode(layout, arrays)]], infer=_infer_shape)
+scatter_add: Op = call("scatter_add", _scatter_add,
+                       [lambda g, y, x, *arrays, shape, layout: g[decode(layout, arrays)]], infer=_infer_shape)
 last_writer = call("last_writer", _last_writer, [None], by_shape=True)
 put = call("put", _put, [_vjp_put_target, _vjp_put_value], infer=lambda op, x, *_, layout: x)
 # fmt: on
@@ -197,7 +197,7 @@ take_along = call(
     infer=_infer_take,
     expand=_expand_take,
 )
-put_along = call(
+put_along: Op = call(
     "put_along_axis",
     _put_along,
     [lambda g, y, x, i, *, axis, size: np.take_along_axis(g, i, axis), None],
@@ -232,5 +232,5 @@ def _arg(name: str, run: Any) -> Any:
     return arg
 
 
-argmax = numpy_function(np.argmax, method="argmax")(_arg("argmax", lambda x, **p: np.argmax(x, **p)))
-argmin = numpy_function(np.argmin, method="argmin")(_arg("argmin", lambda x, **p: np.argmin(x, **p)))
+argmax = numpy_function(np.argmax, method="argmax")(_arg("argmax", np.argmax))
+argmin = numpy_function(np.argmin, method="argmin")(_arg("argmin", np.argmin))

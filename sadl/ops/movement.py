@@ -66,7 +66,7 @@ def _fill(shape: tuple[int, ...], a: Any) -> tuple[int, ...]:
 
 
 @numpy_function(np.ravel, method="ravel")
-def ravel(a: Any, order: str = "C") -> Any:
+def ravel(a: Any, order: Any = "C") -> Any:
     return np.reshape(a, -1, order=order)
 
 

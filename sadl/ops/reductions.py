@@ -129,12 +129,23 @@ def _count(a: Any, axis: Any) -> int:
 
 @numpy_function(np.mean, method="mean")
 def mean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, where: Any = True) -> Any:
+    count = _count(a, axis)
     if where is not True:
         chosen = np.broadcast_to(where, a.shape)
-        total = np.sum(a, axis=axis, dtype=dtype, keepdims=keepdims, where=chosen)
-        return total / np.sum(chosen, axis=axis, keepdims=keepdims).astype(total.dtype)
-    dtype = np.float64 if dtype is None and a.dtype.kind in "iub" else dtype
-    return sum_(a, axis, dtype, keepdims=keepdims) / _count(a, axis)
+        a, count = np.where(chosen, a, 0), np.sum(chosen, axis=axis, keepdims=keepdims)
+    half = dtype is None and a.dtype == np.float16
+    total = sum_(a, axis, np.float32 if half else _wide(a, dtype), keepdims=keepdims)
+    return _divided(total, count, a.dtype if half else total.dtype)
+
+
+def _wide(a: Any, dtype: Any) -> Any:
+    """The dtype that means are computed in, if it is not that of `a`."""
+    return np.float64 if dtype is None and a.dtype.kind in "iub" else dtype
+
+
+def _divided(total: Any, count: Any, dtype: np.dtype) -> Any:
+    value = total / (count if isinstance(count, int) else count.astype(total.dtype))
+    return value if value.dtype == dtype else value.astype(dtype)
 
 
 @numpy_function(np.var, method="var")
@@ -150,7 +161,9 @@ def var(
 ) -> Any:
     ddof = ddof if correction is None or correction is np._NoValue else correction
     d = a - np.mean(a, axis=axis, dtype=dtype, keepdims=True)
-    return np.sum(d * d, axis=axis, keepdims=keepdims) / max(_count(a, axis) - ddof, 0)
+    square = d * d if d.dtype.kind != "c" else np.real(d * np.conjugate(d))
+    total = sum_(square, axis, _wide(a, dtype), keepdims=keepdims)
+    return _divided(total, max(_count(a, axis) - ddof, 0), total.dtype)
 
 
 @numpy_function(np.std, method="std")
@@ -164,4 +177,6 @@ def std(
     *,
     correction: Any = None,
 ) -> Any:
-    return np.sqrt(var(a, axis, dtype, None, ddof, keepdims, correction=correction))
+    square = var(a, axis, dtype, None, ddof, keepdims, correction=correction)
+    value = np.sqrt(square)
+    return value if value.dtype == square.dtype else value.astype(square.dtype)
