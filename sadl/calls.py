@@ -142,12 +142,20 @@ def function_call(like: Any, func: Callable[..., Any], body: Any, args: Any, kwa
     return result if out is None else _store(out, result)
 
 
+def spelled(func: Any) -> str:
+    """How a user writes the function, without `np.`: `linalg.inv`, `add.accumulate`."""
+    name = getattr(func, "__name__", str(func))
+    if isinstance(getattr(func, "__self__", None), np.ufunc):
+        return f"{func.__self__.__name__}.{name}"
+    package = (getattr(func, "__module__", None) or "").removeprefix("numpy").strip(".")
+    return f"{package}.{name}" if package and not package.startswith("_") else name
+
+
 def library_call(like: Any, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Run a function that has no entry in the table. Raises if a gradient would be lost."""
     leaves, structure = flatten((args, kwargs))
     tensors = [x for x in leaves if isinstance(x, Traced)]
-    name = getattr(func, "__name__", str(func))
-    name = f"{func.__self__.__name__}.{name}" if isinstance(getattr(func, "__self__", None), np.ufunc) else name  # type: ignore[attr-defined]
+    name = spelled(func)
     if is_grad_enabled() and func not in CONSTANT and any(t._node is not None for t in tensors):
         what = f"np.{name} has no gradient rule, so its result could not be differentiated"
         raise UnrecordedError(

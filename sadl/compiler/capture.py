@@ -6,7 +6,8 @@ Comparing two captures and compiling one is left to `api`.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +96,8 @@ class Capture:
         if id(tensor) in self.grads or isinstance(grad, Traced):
             return grad
         if id(tensor) not in self._read:
-            self.guards.append((lambda: _kind(tensor._grad), _kind(grad)))
+            if not self._made_here(tensor):
+                self.guards.append((lambda: _kind(tensor._grad), _kind(grad)))
             self._read[id(tensor)] = wrapped = None if grad is None else tensor._wrap(grad)
             if grad is not None:
                 self._hold(wrapped, Source("grad", held=tensor))
@@ -106,6 +108,27 @@ class Capture:
             before = plain(tensor._grad)
             self._undo.append(lambda: setattr(tensor, "_grad", before))
         self.grads[id(tensor)] = tensor
+
+    @contextmanager
+    def attempt(self, keep: bool = True) -> Iterator[None]:
+        """Drop what is recorded within unless it is to be kept; drop it in any case where it ends in an error."""
+        n_eqns, n_inputs = len(self.eqns), len(self.inputs)
+        try:
+            yield
+        except BaseException:
+            keep = False
+            raise
+        finally:
+            if not keep:
+                self._cut(n_eqns, n_inputs)
+
+    def _cut(self, n_eqns: int, n_inputs: int) -> None:
+        for raw in self.raws[n_inputs:]:
+            del self._env[id(raw)]
+        rows: list[list[Any]] = [self.inputs, self.sources, self.raws, self.tensors]
+        for values in rows:
+            del values[n_inputs:]
+        del self.eqns[n_eqns:]
 
     def forget(self) -> None:
         """Let go of everything that was made on the way."""
@@ -147,10 +170,14 @@ class Capture:
         var = self._env.get(id(raw))
         if self._changed:
             self._check_current(raw)
-        base = self._env.get(id(owner(raw))) if var is None else None
-        if base is not None and base not in self.inputs:  # it looks at what was made here, but was not made here itself
+        if var is None and self._made_here(owner(raw)):  # by something that was not recorded
             raise CaptureError(explain("compile", MSG_LEFT, "use the Tensor itself", made_at=user_line()))
         return self._hold(x, Source("held", held=x, where=user_line())) if var is None else var
+
+    def _made_here(self, x: Any) -> bool:
+        """Whether an equation made this array, or the value it holds now."""
+        var = self._env.get(id(plain(x)))
+        return var is not None and var not in self.inputs
 
     def _check_current(self, raw: Any) -> None:
         """Memory written through one array may not be read through another: the graph knows values, not memory."""

@@ -14,7 +14,7 @@ import numpy as np
 from sadl.compiler.capture import MSG_LEFT, Capture, fresh
 from sadl.compiler.ir import Eqn, Graph, Literal, Names
 from sadl.compiler.joint import append_backward
-from sadl.errors import CaptureError, explain
+from sadl.errors import CaptureError, StaleValueError, explain
 from sadl.tape import ALIAS, Node, Traced, plain
 from sadl.tensor import Tensor
 from sadl.tree import Structure, flatten, unflatten
@@ -92,7 +92,7 @@ def _describe(capture: Capture, result: Any) -> Shot:
     known = {id(raw) for raw in capture.raws}
     returned = [i for i, x in enumerate(outs) if isinstance(x, (Tensor, np.ndarray)) and id(plain(x)) not in known]
     live = [i for i in returned if isinstance(outs[i], Tensor) and _is_live(outs[i]._node)]
-    gradients = append_backward(capture, [outs[i] for i in live], _leaves(capture)) if live else {}
+    live, gradients = _differentiate(capture, outs, live) if live else ([], {})
     capture.cotangents_last()
     inputs = {id(raw): i for i, raw in enumerate(capture.raws)}
     kept = {i: inputs[id(plain(x))] for i, x in enumerate(outs) if id(plain(x)) in inputs}
@@ -105,6 +105,28 @@ def _describe(capture: Capture, result: Any) -> Shot:
     graph = Graph(tuple(capture.inputs), tuple(capture.eqns), values, {}, donated)
     cleared = [t for t in touched if t._grad is None]
     return Shot(capture, None, structure, outs, returned, kept, writes, grads, cleared, live, gradients, graph)
+
+
+def _differentiate(capture: Capture, outs: list[Any], live: list[int]) -> tuple[list[int], dict[int, Any]]:
+    """Which outs have a gradient, and the gradients by the inputs. A training step that returns its predictions has
+    overwritten the weights that theirs needs: they are returned without one.
+    """
+    leaves = _leaves(capture)
+    try:
+        with capture.attempt():
+            return live, append_backward(capture, [outs[i] for i in live], leaves)
+    except StaleValueError:
+        good = [i for i in live if _can_be_differentiated(capture, outs[i], leaves)]
+        return good, append_backward(capture, [outs[i] for i in good], leaves) if good else {}
+
+
+def _can_be_differentiated(capture: Capture, out: Any, leaves: dict[int, Node]) -> bool:
+    try:
+        with capture.attempt(keep=False):
+            append_backward(capture, [out], leaves)
+    except StaleValueError:
+        return False
+    return True
 
 
 def _is_live(node: Node | None) -> bool:
