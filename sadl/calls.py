@@ -134,11 +134,13 @@ def place_written(func: Callable[..., Any]) -> int:
 
 def function_call(like: Any, func: Callable[..., Any], body: Any, args: Any, kwargs: Any) -> Any:
     """A NumPy function that something listens to: sadl's own of that signature, if it has one, or NumPy's."""
-    out, args, kwargs = without_out(func, args, kwargs)
-    if body is not None and (not kwargs or kwargs.keys() <= accepted(body)):
-        result = body(*args, **kwargs)
+    out, args, rest = without_out(func, args, kwargs)
+    if body is not None and (not rest or rest.keys() <= accepted(body)):
+        result = body(*args, **rest)
+    elif "out" in kwargs and out is not None:
+        result = library_call(like, _into_copy(func), (*args, out), rest)
     else:
-        result = library_call(like, func, args, kwargs)
+        result = library_call(like, func, args, rest)
     return result if out is None else _store(out, result)
 
 
@@ -327,7 +329,7 @@ def method(name: str) -> Callable[..., Any]:
                 return rewrap(self, native(self._plain(), *unheard[0], **unheard[1]))
         if not is_heard(self, args, kwargs):
             return run_plain(self, native, (self, *args), kwargs)
-        return function_call(self, fn, body, (self, *args), kwargs)
+        return function_call(self, fn if body is None else native, body, (self, *args), kwargs)
 
     return run
 
@@ -344,7 +346,7 @@ def on_memory(name: str, *, changes: bool = False, exposes: bool = False) -> Cal
         result = native(self._plain(), *plain_all(args), **kwargs)
         if changes:
             touch(self._raw)
-        return result if np.ndarray in args else rewrap(self, result)
+        return result if any(a is np.ndarray for a in args) else rewrap(self, result)
 
     return on_memory
 

@@ -316,8 +316,11 @@ class Tensor(Traced):
 
     @flat.setter
     def flat(self, value: Any) -> None:
-        self.flat[...] = plain(value)
-        touch(self._plain())
+        if is_heard(self, value):
+            self[...] = np.reshape(value, self.shape)
+        else:
+            self._plain().flat = plain(value)
+            touch(self._raw)
 
     def fill(self, value: Any) -> None:
         self[...] = value

@@ -100,6 +100,8 @@ def _space(eqn: Eqn) -> Cluster | None:
     values = [x for x in (*eqn.inputs, *eqn.outs) if isinstance(x, Var)]
     if any(v.aval.dtype.name not in DTYPES or not v.aval.dtype.isnative or v.aval.size == 0 for v in values):
         return None
+    if eqn.op.name == "power" and eqn.out.aval.dtype.kind == "i":
+        return None  # NumPy raises an error for negative exponents, a kernel cannot
     if eqn.op.kind == "elementwise":
         return _elementwise_space(eqn) if eqn.op.expr or eqn.op.name == "iota" else None
     if eqn.op.kind == "reduction":

@@ -162,7 +162,7 @@ def _same_statics(first: Shot, second: Shot) -> None:
     if first.structure != second.structure or first.returned != second.returned or first.kept != second.kept:
         raise _changed("the form of the result changed")
     for i, (a, b) in enumerate(zip(first.outs, second.outs, strict=True)):
-        if i not in first.returned and i not in first.kept and a is not b and a != b:
+        if i not in first.returned and i not in first.kept and a is not b and a != b and repr(a) != repr(b):  # NaN
             raise _changed(f"a returned value changed from {a!r} to {b!r}")
 
 

@@ -26,7 +26,7 @@ def _power_base(g: Any, z: Any, x: Any, y: Any) -> Any:
     if _is_scalar(y):
         return g * (y * x ** (y - 1)) if y else g * 0.0
     zero = y == 0
-    return g * np.where(zero, 0, y * x ** (y - np.where(zero, 0, 1).astype(y.dtype)))
+    return g * np.where(zero, 0, y * x ** (np.where(zero, 1, y) - 1))
 
 
 def _power_exponent(g: Any, z: Any, x: Any, y: Any) -> Any:
@@ -127,7 +127,7 @@ def _infer_cast(op: Op, a: Any, *, dtype: np.dtype) -> Aval:
 cast = elementwise(
     np.asarray,
     "{x}",
-    [lambda g, y, x, *, dtype: g.astype(x.dtype)],
+    [lambda g, y, x, *, dtype: g if g.dtype.kind == "c" else g.astype(x.dtype)],  # the sweep takes the real part
     name="cast",
     run=lambda x, *, dtype: x.astype(dtype),
     infer=_infer_cast,
