@@ -176,7 +176,7 @@ class Tensor(Traced):
     def detach(self, *, in_place: bool = False) -> Any:
         """This Tensor without its history, a copy unless `in_place`; `requires_grad` and `keep_grad` are kept."""
         wanted, keep = self.requires_grad, self.keep_grad
-        target = self if in_place else self._wrap(self._plain().copy())
+        target = self if in_place else bind(OPS["detach"], self)
         if in_place:
             self._node = None
             new_leaf_epoch()
@@ -337,14 +337,20 @@ class Tensor(Traced):
     def __copy__(self) -> Any:
         if not self.is_leaf():
             return np.copy(self)
-        return _rebuild(type(self), self._plain().copy(), self.requires_grad, dict(self._extra()))
+        return self._copied(dict(self._extra()))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if not self.is_leaf():
             return memo.setdefault(id(self), np.copy(self))
         state = copy.deepcopy(self._extra(), memo)
-        memo[id(self)] = result = _rebuild(type(self), self._plain().copy(), self.requires_grad, state)
+        memo[id(self)] = result = self._copied(state)
         return result
+
+    def _copied(self, state: dict[str, Any]) -> Any:
+        raw = bind(OPS["detach"], self)._raw  # recorded, so that a program copies as well
+        tensor = _rebuild(type(self), raw, self.requires_grad, state)
+        tensor._raw = raw
+        return tensor
 
     def _extra(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in ("_raw", "_node")}

@@ -4,6 +4,7 @@ Takes any value; what is not one of these containers (or None, which has no leav
 What the leaves mean is left to the caller.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,7 +22,8 @@ def _flatten(value: Any, leaves: list[Any]) -> Structure:
     if value is None:
         return None
     if isinstance(value, dict):
-        return type(value), tuple(value), tuple(_flatten(v, leaves) for v in value.values())
+        kind = (type(value), value.default_factory) if isinstance(value, defaultdict) else type(value)
+        return kind, tuple(value), tuple(_flatten(v, leaves) for v in value.values())
     if isinstance(value, (list, tuple)):
         return type(value), None, tuple(_flatten(v, leaves) for v in value)
     leaves.append(value)
@@ -40,8 +42,10 @@ def _unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:
         return next(leaves)
     kind, keys, children = structure
     values = [_unflatten(child, leaves) for child in children]
+    if isinstance(kind, tuple):
+        return kind[0](kind[1], zip(keys, values, strict=True))
     if keys is not None:
-        return kind(zip(keys, values, strict=True))
+        return kind(dict(zip(keys, values, strict=True)))
     return kind(*values) if hasattr(kind, "_fields") else kind(values)
 
 

@@ -44,6 +44,7 @@ class Capture:
         self.inputs: list[Var] = []
         self.sources: list[Source] = []
         self.raws: list[Any] = []  # the arrays that were the inputs in this capture
+        self.argument_ids: set[int] = set()  # of the arguments and of what stands for them
         self.tensors: list[Any] = []  # the objects that held them
         self.written: dict[int, Any] = {}  # id of a plain array -> the Tensor whose memory was written
         self.grads: dict[int, Any] = {}  # id of a Tensor -> the Tensor whose .grad was set
@@ -91,7 +92,15 @@ class Capture:
         advice = instead or "return the value and read it outside, or choose with np.where"
         raise CaptureError(explain("compile", MSG_READ.format(how=how), advice, made_at=user_line()))
 
+    def _refuse_argument(self, tensor: Any) -> None:
+        """The `.grad` of an argument belongs to another object on each call."""
+        if id(tensor) in self.argument_ids:
+            what = "the .grad of an argument is read or written, but each call has an argument of its own"
+            advice = "let the function hold the Parameter, or use sadl.grad by the argument"
+            raise CaptureError(explain("compile", what, advice, made_at=user_line()))
+
     def read_grad(self, tensor: Any) -> Any:
+        self._refuse_argument(tensor)
         grad = tensor._grad
         if id(tensor) in self.grads or isinstance(grad, Traced):
             return grad
@@ -104,6 +113,7 @@ class Capture:
         return self._read[id(tensor)]
 
     def write_grad(self, tensor: Any) -> None:
+        self._refuse_argument(tensor)
         if id(tensor) not in self.grads:
             before = plain(tensor._grad)
             self._undo.append(lambda: setattr(tensor, "_grad", before))

@@ -216,6 +216,11 @@ class Program:
         self._arrays[i] = x
         self._patch(Buffer("input", i), _pointer(x))
 
+    @property
+    def inputs(self) -> list[np.ndarray]:
+        """The inputs as they were set."""
+        return self._given
+
     def run(self) -> list[np.ndarray]:
         """Run on the inputs that were set. Hold the lock."""
         for i in self._staged:

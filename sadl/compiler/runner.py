@@ -18,6 +18,7 @@ from sadl.compiler.pipeline import plan
 from sadl.compiler.program import Program
 from sadl.compiler.shot import Shot, same
 from sadl.config import config
+from sadl.errors import CaptureError, explain
 from sadl.op import Op
 from sadl.tape import ITEM, Node, Traced, plain, touch, toucher
 from sadl.tensor import CpuTensor, Tensor
@@ -36,7 +37,8 @@ class Runner:
         self.graph = graph
         self._tracked = _Gradient(shot, graph, self._live_inputs) if shot.live else None
         forward = self._tracked.forward if self._tracked else graph
-        self._program = Program(plan(forward, _overlaps(shot)))
+        overlaps = _overlaps(shot)
+        self._program = Program(plan(forward, overlaps))
         backward = [self._tracked.program] if self._tracked else []
         self.programs = [self._program, *backward]
         sources = self._sources = [s for i in self._live_inputs if (s := shot.capture.sources[i]).kind != "cotangent"]
@@ -49,6 +51,8 @@ class Runner:
         written = [(t, shot.capture.sources[i]) for t, i in shot.writes if i not in constants]
         self._touch = toucher(plain(t) for t, source in written if source.kind == "held")
         self._written_arguments = [source.index for _, source in written if source.kind == "arg"]
+        place = {v: k for k, v in enumerate(forward.inputs)}
+        self._overlaps = {frozenset((place[a], place[b])) for a, b in overlaps if a in place and b in place}
         self._as_tensor = [isinstance(shot.outs[i], Tensor) for i in shot.returned]
         dynamic = {*shot.returned, *(i for i, place in shot.kept.items() if place not in constants)}
         self._statics = [None if i in dynamic else x for i, x in enumerate(shot.outs)]
@@ -63,6 +67,8 @@ class Runner:
                 program.set_input(k, plain(leaves[index]))
             for k, tensor in self._grad_inputs:
                 program.set_input(k, plain(tensor._grad))
+            if self._written_arguments:
+                self._check_overlaps()
             arrays = program.run()
         self._touch()
         for index in self._written_arguments:
@@ -76,6 +82,16 @@ class Runner:
         if self._tracked:
             self._tracked.attach(results, arrays[n + len(shot.grads) :], self._holders(leaves))
         return results[0] if shot.structure == LEAF and results else self._result(results, leaves)
+
+    def _check_overlaps(self) -> None:
+        """An argument that is written may share memory with other inputs only as it did under capture."""
+        arrays = self._program.inputs
+        written = [k for k, index in self._arguments if index in self._written_arguments]
+        for k in written:
+            for j, other in enumerate(arrays):
+                if j != k and frozenset((j, k)) not in self._overlaps and np.may_share_memory(arrays[k], other):
+                    what = "an argument that is written shares memory with another array, which it did not at first"
+                    raise CaptureError(explain("compile", what, "pass a copy of one of them"))
 
     def _holders(self, leaves: list[Any]) -> list[Any]:
         """The objects the inputs were taken from on this call."""

@@ -63,6 +63,7 @@ def take(fn: Callable[..., Any], leaves: list[Any], structure: Structure) -> Sho
                 if isinstance(x, np.ndarray):
                     given[i] = _stand_in(x)
                     capture.argument(given[i], i)
+                    capture.argument_ids |= {id(x), id(given[i])}
             args, kwargs = unflatten(structure, given)
             shot = _describe(capture, fn(*args, **kwargs))
     except BaseException:

@@ -219,6 +219,7 @@ RULES: dict[str, list[Rule]] = {
     "positive": [drop_copy],
     "cast": [drop_cast],
     "copy": [drop_copy],
+    "detach": [drop_copy],
     "assign": [lambda eqn, made: eqn.inputs[1]],
     "reshape": [constant_reshape, drop_view, merge_reshape],
     "broadcast_to": [drop_view, merge_broadcast],

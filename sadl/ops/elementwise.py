@@ -134,6 +134,7 @@ cast = elementwise(
     tested=False,
 )
 copy = elementwise(np.copy, "{x}", [lambda g, y, x: g], run=lambda x: x.copy())
+detach = elementwise(np.copy, "{x}", [None], name="detach", run=lambda x: x.copy(), tested=False)  # as a constant
 assign = elementwise(  # the value of `old` after `old[...] = new`
     np.copyto,
     "{y}",

@@ -21,6 +21,8 @@ def axes(axis: Any, ndim: int) -> tuple[int, ...]:
     if type(axis) is int and -ndim <= axis < ndim:
         return (axis % ndim,)
     given = axis if isinstance(axis, tuple) else (axis,)
+    if ndim == 0 and given in ((0,), (-1,)):  # NumPy lets a number pass for a row
+        return ()
     found = tuple(sorted(_axis(int(a), ndim) for a in given))
     if len(set(found)) != len(found):
         raise ValueError(f"[axis] duplicate value in axis={axis}.")
