@@ -34,7 +34,7 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 
 $(PEERS)/.bench: pyproject.toml
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 jax jaxlib
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check ".[bench]"
 	touch $@
 
 clean:

@@ -100,11 +100,16 @@ def run_plain(like: Any, func: Callable[..., Any], args: Any, kwargs: Any, writt
     """Run a function where nothing listens: its results as Tensors like `like`, or `out` itself where that is given."""
     result = func(*plain_all(args), **plain_all(kwargs))
     out = without_out(func, args, kwargs)[0]
-    for tensor in _leaves([written, out, (*args, *kwargs.values())[:1] if func in WRITES else None]):
+    for tensor in _leaves([written, out, _target(func, args, kwargs) if func in WRITES else None]):
         touch(plain(tensor))
     if isinstance(out, tuple):
         return tuple(o if r is plain(o) else rewrap(like, r) for r, o in zip(result, out, strict=True))
     return out if out is not None and result is plain(out) else rewrap(like, result)
+
+
+def _target(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """The argument that a function of `WRITES` changes: its first."""
+    return args[0] if args else kwargs.get(next(iter(inspect.signature(func).parameters)))
 
 
 def without_out(func: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
@@ -156,9 +161,10 @@ def spelled(func: Any) -> str:
 def library_call(like: Any, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Run a function that has no entry in the table. Raises if a gradient would be lost."""
     leaves, structure = flatten((args, kwargs))
-    tensors = [x for x in leaves if isinstance(x, Traced)]
+    heard = MODE.get().recorder is not None
+    tensors = [x for x in leaves if isinstance(x, Traced) or (heard and isinstance(x, np.ndarray))]
     name = spelled(func)
-    if is_grad_enabled() and func not in CONSTANT and any(t._node is not None for t in tensors):
+    if is_grad_enabled() and func not in CONSTANT and _is_tracked(tensors):
         what = f"np.{name} has no gradient rule, so its result could not be differentiated"
         raise UnrecordedError(
             explain(name, what, "call it under sadl.no_grad(), or add it (CONTRIBUTING.md, 'Adding an op')")
@@ -166,7 +172,7 @@ def library_call(like: Any, func: Callable[..., Any], args: Any, kwargs: Any) ->
 
     def run(*raws: Any, constants: str = "") -> Any:
         values = iter(raws)
-        filled = unflatten(structure, [next(values) if isinstance(x, Traced) else x for x in leaves])
+        filled = unflatten(structure, [next(values) if any(x is t for t in tensors) else x for x in leaves])
         return func(*filled[0], **filled[1])
 
     result = rewrap(like, run(*map(plain, tensors)))
@@ -175,7 +181,7 @@ def library_call(like: Any, func: Callable[..., Any], args: Any, kwargs: Any) ->
         outs = (result,) if isinstance(result, Traced) else tuple(result) if isinstance(result, (tuple, list)) else ()
         if not outs or not all(isinstance(o, Traced) for o in outs):
             recorder.read(f"np.{name}, which returns Python values", "")
-        constants = repr([structure, *("." if isinstance(x, Traced) else x for x in leaves)])
+        constants = repr([structure, *("." if any(x is t for t in tensors) else x for x in leaves)])
         recorder.record(Op(name, run, "call", outs=len(outs)), tuple(tensors), {"constants": constants}, outs)
     return result
 

@@ -138,7 +138,7 @@ class Tensor(Traced):
         recorder = MODE.get().recorder
         if recorder is not None:
             recorder.write_grad(self)
-        self._grad = value
+        self._grad = value if value is None or hasattr(value, "dtype") else np.asarray(value, self.dtype)
 
     @property
     def keep_grad(self) -> bool:
@@ -308,6 +308,7 @@ class Tensor(Traced):
     def flat(self) -> Any:
         """All elements in order, to be read or written; a view that is recorded where a gradient is wanted."""
         if not is_heard(self):
+            touch(self._plain())  # it may be written through what is handed out
             return self._plain().flat
         if not self.flags.c_contiguous:
             what = "t.flat of an array that is not contiguous cannot be written through"

@@ -5,7 +5,7 @@ What the leaves mean is left to the caller.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 Structure = Any
@@ -47,9 +47,3 @@ def _unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:
     if keys is not None:
         return kind(dict(zip(keys, values, strict=True)))
     return kind(*values) if hasattr(kind, "_fields") else kind(values)
-
-
-def tree_map(fn: Callable[..., Any], value: Any) -> Any:
-    """`fn` on every leaf of `value`."""
-    leaves, structure = flatten(value)
-    return unflatten(structure, map(fn, leaves))

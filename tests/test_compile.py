@@ -842,7 +842,7 @@ def test_arguments_that_overlap_later_are_refused():
     compiled = sadl.compile(shift)
     compiled(np.zeros(7), np.ones(7)), compiled(np.zeros(7), np.ones(7))
     memory = np.arange(8.0)
-    with pytest.raises(CaptureError, match="shares memory with another array"):
+    with pytest.raises(CaptureError, match="shares memory with an argument"):
         compiled(memory[1:], memory[:-1])
     assert memory.tolist() == list(range(8))
 

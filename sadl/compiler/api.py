@@ -30,6 +30,10 @@ from sadl.tree import Structure, flatten
 log = logging.getLogger("sadl.compiler")
 
 
+MAX_UNUSED = 64
+ADVICE_SIGNATURES = "A number that changes from call to call is better an array: np.float32(lr), or state in a Tensor."
+
+
 @dataclass
 class Stats:
     """What a compiled function has cost so far."""
@@ -110,13 +114,23 @@ class Compiled:
         shot = take(self.fn, leaves, structure)
         self.stats.captures += 1
         if entry is None:
+            shot.capture.forget_arguments()
             entries[:] = [e for e in entries if e.epoch == structure_epoch()]
             entries.append(_Entry(shot))
+            self._drop_unused()
         else:
             self._build(entry, shot)
         shot.capture.commit()
         result, shot.result = shot.result, None
         return result
+
+    def _drop_unused(self) -> None:
+        """Forget the oldest signatures that came only once; many of them mean a number that should be an array."""
+        once = [key for key, entries in self._entries.items() if all(e.runner is None for e in entries)]
+        if len(once) > MAX_UNUSED:
+            del self._entries[once[0]]
+        if len(once) == MAX_UNUSED:
+            log.warning("%r: %d signatures were called once only. %s", self, MAX_UNUSED, ADVICE_SIGNATURES)
 
     def _build(self, entry: "_Entry", shot: Shot) -> None:
         start, before = time.perf_counter(), replace(store.stats)

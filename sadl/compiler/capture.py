@@ -145,6 +145,12 @@ class Capture:
         for values in (self._env, self._bound_at, self._alive, self._changed):
             values.clear()
 
+    def forget_arguments(self) -> None:
+        """Let go of the arrays that belong to one call only."""
+        for i, source in enumerate(self.sources):
+            if source.kind != "held":
+                self.raws[i] = self.tensors[i] = None
+
     def commit(self) -> None:
         """What was written stays."""
         self._undo.clear()

@@ -12,8 +12,10 @@ in between. A *column* cluster reduces leading axes only (bias gradients): one p
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from sadl.compiler.dce import dce
-from sadl.compiler.ir import Atom, Eqn, Graph, Var, in_order
+from sadl.compiler.ir import Atom, Eqn, Graph, Literal, Var, in_order, operand_dtypes, used_inputs
 from sadl.op import Op
 
 MAX_ARRAYS = 16  # beyond this LLVM gives up its run-time alias checks, and with them vectorising (see DESIGN.md, 5)
@@ -103,10 +105,21 @@ def _space(eqn: Eqn) -> Cluster | None:
     if eqn.op.name == "power" and eqn.out.aval.dtype.kind == "i":
         return None  # NumPy raises an error for negative exponents, a kernel cannot
     if eqn.op.kind == "elementwise":
-        return _elementwise_space(eqn) if eqn.op.expr or eqn.op.name == "iota" else None
+        return _elementwise_space(eqn) if eqn.op.name == "iota" or (eqn.op.expr and _numbers_fit(eqn)) else None
     if eqn.op.kind == "reduction":
         return _reduction_space(eqn) if isinstance(eqn.inputs[0], Var) else None
     return _view_space(eqn) if eqn.op.name in _VIEWS and isinstance(eqn.inputs[0], Var) else None
+
+
+def _numbers_fit(eqn: Eqn) -> bool:
+    """Whether kernels know the dtypes that NumPy computes in, and each number is one of its dtype."""
+    for (_, x), dtype in zip(used_inputs(eqn), operand_dtypes(eqn), strict=True):
+        if dtype.name not in DTYPES:
+            return False
+        whole = isinstance(x, Literal) and isinstance(x.value, int) and dtype.kind in "iu"
+        if whole and not np.iinfo(dtype).min <= x.value <= np.iinfo(dtype).max:  # type: ignore[union-attr]
+            return False
+    return True
 
 
 def _number(shape: tuple[int, ...]) -> tuple[Dims, tuple[int, ...]]:

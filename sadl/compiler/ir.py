@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sadl.errors import VerifyError, explain
-from sadl.op import Aval, Op
+from sadl.op import Aval, Op, loop_dtypes
 from sadl.tape import bind
 
 
@@ -185,6 +185,31 @@ def evaluate(graph: Graph, *args: Any) -> list[Any]:
 def results_of(value: Any) -> Any:
     """What an operation gave, as a sequence; some of NumPy's functions give a tuple of one."""
     return value if isinstance(value, (tuple, list)) else (value,)
+
+
+# ---- what an equation reads, and in which dtypes it computes -------------------------------------------------------
+
+PLACES = {1: ("x",), 2: ("x", "y"), 3: ("c", "x", "y")}  # the names of the inputs in an expression
+
+
+def used_inputs(eqn: Eqn) -> list[tuple[str, Atom]]:
+    """The inputs that the expression mentions, with their names in it."""
+    names = PLACES.get(len(eqn.inputs), ())
+    if eqn.op.kind == "reduction" or eqn.op.kind == "view":
+        return [("x", eqn.inputs[0])]
+    return [(n, x) for n, x in zip(names, eqn.inputs, strict=True) if "{" + n + "}" in eqn.op.expr]
+
+
+def operand_dtypes(eqn: Eqn) -> list[np.dtype]:
+    """The dtype in which each used input takes part in the computation."""
+    if eqn.op.kind == "reduction":
+        return [eqn.out.aval.dtype]
+    used = [x for _, x in used_inputs(eqn)]
+    if isinstance(eqn.op.fn, np.ufunc) or eqn.op.name == "where":
+        dtypes = loop_dtypes(eqn.op, *(x.aval for x in eqn.inputs))
+        names = [n for n, _ in used_inputs(eqn)]
+        return [d for n, d in zip(PLACES[len(eqn.inputs)], dtypes, strict=False) if n in names]
+    return [x.aval.dtype if isinstance(x.aval, Aval) else eqn.out.aval.dtype for x in used]
 
 
 # ---- rewriting -----------------------------------------------------------------------------------------------------

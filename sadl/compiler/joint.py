@@ -32,9 +32,9 @@ def append_backward(capture: Capture, outs: list[Any], leaves: dict[int, Node]) 
 
 
 def split(joint: Graph, n_outputs: int, n_cotangents: int) -> tuple[Graph, Graph, list[Var]]:
-    """(forward, backward, residuals): the forward gives `n_outputs` outputs and the residuals that are not its inputs;
-    the backward takes the residuals and the cotangents. In `joint` the cotangents are the last inputs and the gradients
-    the last outputs.
+    """(forward, backward, residuals): the forward gives `n_outputs` outputs, then the residuals that are not its inputs
+    or are inputs that it overwrites; the backward takes the residuals and the cotangents. In `joint` the cotangents are
+    the last inputs and the gradients the last outputs.
     """
     joint = dce(cse(simplify(joint)))
     inputs, cotangents = joint.inputs[:-n_cotangents], joint.inputs[-n_cotangents:]
@@ -47,7 +47,8 @@ def split(joint: Graph, n_outputs: int, n_cotangents: int) -> tuple[Graph, Graph
     known = {v for e in forward_eqns if e.op.kind != "view" for v in e.outs} | set(inputs)
     read = [x for e in backward_eqns for x in e.inputs] + list(grads)
     residuals = list(dict.fromkeys(x for x in read if isinstance(x, Var) and x in known))
-    saved = [v for v in residuals if v not in inputs]
+    replaced = {joint.inputs[i] for i in joint.donated.values()}  # their memory holds the new state by then
+    saved = [v for v in residuals if v not in inputs or v in replaced]
     forward = replace(joint, inputs=inputs, eqns=forward_eqns, outputs=(*outputs, *saved))
     backward = Graph((*residuals, *cotangents), backward_eqns, grads, joint.consts)
     return _own_consts(dce(forward)), _own_consts(dce(backward)), residuals

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from sadl.compiler.fuse import Cluster
-from sadl.compiler.ir import Atom, Eqn, Graph, Var
+from sadl.compiler.ir import Atom, Eqn, Graph, Var, used_inputs
 from sadl.compiler.memory import Layout
-from sadl.op import Aval, Op, loop_dtypes
+from sadl.op import Op
 
 CHEAP = {"maximum", "minimum", "absolute", "where", "sign", "sqrt", "floor", "ceil", "trunc", "rint", "isnan"}
-PLACES = {1: ("x",), 2: ("x", "y"), 3: ("c", "x", "y")}  # the names of the inputs in an expression
 
 
 @dataclass(frozen=True)
@@ -70,14 +69,6 @@ def lower(eqn: Eqn, layouts: dict[Var, Layout], replaces: dict[Var, Var]) -> Nes
     _assign_levels(nest)
     _add_scratch(nest)
     return nest
-
-
-def used_inputs(eqn: Eqn) -> list[tuple[str, Atom]]:
-    """The inputs that the expression mentions, with their names in it."""
-    names = PLACES.get(len(eqn.inputs), ())
-    if eqn.op.kind == "reduction" or eqn.op.kind == "view":
-        return [("x", eqn.inputs[0])]
-    return [(n, x) for n, x in zip(names, eqn.inputs, strict=True) if "{" + n + "}" in eqn.op.expr]
 
 
 def _is_read(v: Atom, body: Graph) -> bool:
@@ -168,21 +159,6 @@ def _add_accumulators(nest: Nest) -> None:
 
 def is_expensive(op: Op) -> bool:
     return any(name not in CHEAP for name in re.findall(r"([a-z_0-9]+)\(", op.expr)) or "/" in op.expr
-
-
-# ---- dtypes inside a kernel ----------------------------------------------------------------------------------------
-
-
-def operand_dtypes(eqn: Eqn) -> list[np.dtype]:
-    """The dtype in which each used input takes part in the computation."""
-    if eqn.op.kind == "reduction":
-        return [eqn.out.aval.dtype]
-    used = [x for _, x in used_inputs(eqn)]
-    if isinstance(eqn.op.fn, np.ufunc) or eqn.op.name == "where":
-        dtypes = loop_dtypes(eqn.op, *(x.aval for x in eqn.inputs))
-        names = [n for n, _ in used_inputs(eqn)]
-        return [d for n, d in zip(PLACES[len(eqn.inputs)], dtypes, strict=False) if n in names]
-    return [x.aval.dtype if isinstance(x.aval, Aval) else eqn.out.aval.dtype for x in used]
 
 
 def scratch_size(nest: Nest, operand: Operand) -> int:

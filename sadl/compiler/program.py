@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,7 @@ class Program:
         if kind == "size":
             return nest.sizes[what]
         if kind == "number":
-            return _bits(what.value) if type_.startswith("float") else int(what.value)
+            return _bits(what.value) if type_.startswith("float") else int(np.dtype(type_).type(what.value))
         if kind == "spread":
             return _spread(nest, nest.operands[what], tile)
         if kind == "stride":
@@ -185,9 +186,10 @@ class Program:
         self._table = np.array(table, np.int64).reshape(-1, 4)
         self._keep.append(memory)
         self._slots = {b: [(starts[i] + s, o) for i, s, o in places] for b, places in self._patches.items()}
-        self._alone = np.array([_pointer(self._table), 0, *blas.threads_addresses()], np.int64)
+        self._alone = np.array([_pointer(self._table), 0], np.int64)
         self._together = self._alone.copy()
         self._run = KERNEL(store.builtin("run_table", folder())) if self._rows else None
+        self._multiplies = any(name == "matmul" for name, _, _ in self._labels)
         self._cuts = any(tile < upper for _, _, upper, tile in self._rows)
 
     def _scratch_patches(self) -> list[tuple[int, int, int]]:
@@ -227,6 +229,16 @@ class Program:
             np.copyto(self._arrays[i], self._given[i])
         for i in self._returned:
             self._new_output(i)
+        with blas.one_thread() if self._multiplies else nullcontext():
+            self._run_with_team()
+        for into in self.plan.graph.donated.values() if self._staged else ():
+            if into in self._staged:
+                np.copyto(self._given[into], self._arrays[into])
+        results = [self._outputs[i] for i in self._returned]
+        self._outputs.clear()
+        return results
+
+    def _run_with_team(self) -> None:
         team = get_team(config.threads, lambda: store.builtin("work", folder())) if self._cuts else None
         if team is None:
             self._run_segments(_pointer(self._alone))
@@ -234,12 +246,6 @@ class Program:
             with team.held() as state:
                 self._together[1] = state
                 self._run_segments(_pointer(self._together))
-        for into in self.plan.graph.donated.values() if self._staged else ():
-            if into in self._staged:
-                np.copyto(self._given[into], self._arrays[into])
-        results = [self._outputs[i] for i in self._returned]
-        self._outputs.clear()
-        return results
 
     def _run_segments(self, block: int) -> None:
         if config.debug >= 2:
@@ -313,18 +319,21 @@ class Program:
     def _library_call(self, eqn: Eqn) -> Callable[[], None]:
         read = [self._reader(x) for x in eqn.inputs]
 
+        def run() -> Any:
+            try:
+                return eqn.op.run(*[r() for r in read], **eqn.params)
+            except (ValueError, IndexError, np.linalg.LinAlgError) as error:
+                raise type(error)(explain(eqn.op.name, str(error), made_at=eqn.where)) from None
+
         def step() -> None:
-            results = results_of(eqn.op.run(*[r() for r in read], **eqn.params))
+            results = results_of(run())
             for v, result in zip(eqn.outs, results, strict=True):
                 if np.shape(result) != v.aval.shape:
                     what = MSG_SIZE.format(np.shape(result), v.aval.shape)
                     raise CompileError(explain(eqn.op.name, what, "call it outside", eqn.where))
                 np.copyto(self._array(v), result)
 
-        def check() -> None:
-            eqn.op.run(*[r() for r in read], **eqn.params)
-
-        return check if eqn.op.checks else step
+        return run if eqn.op.checks else step
 
     def _reader(self, x: Atom) -> Callable[[], Any]:
         """What gives the value of an operand on each call; places that never move are looked up once."""

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from sadl.compiler.ir import Atom, Eqn, Literal, Var
-from sadl.compiler.lower import Nest, Operand, operand_dtypes, used_inputs
+from sadl.compiler.ir import Atom, Eqn, Literal, Var, operand_dtypes, used_inputs
+from sadl.compiler.lower import Nest, Operand
 
 BLOCK = 4096  # a long sum is a sum of sums of so many elements, which keeps float32 accurate
 INDENT = "    "

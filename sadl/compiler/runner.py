@@ -51,25 +51,26 @@ class Runner:
         written = [(t, shot.capture.sources[i]) for t, i in shot.writes if i not in constants]
         self._touch = toucher(plain(t) for t, source in written if source.kind == "held")
         self._written_arguments = [source.index for _, source in written if source.kind == "arg"]
+        self._written = set(forward.donated.values())
+        self._keeps_grads = bool(self._program.library_calls)  # only these can fail
         place = {v: k for k, v in enumerate(forward.inputs)}
         self._overlaps = {frozenset((place[a], place[b])) for a, b in overlaps if a in place and b in place}
         self._as_tensor = [isinstance(shot.outs[i], Tensor) for i in shot.returned]
         dynamic = {*shot.returned, *(i for i, place in shot.kept.items() if place not in constants)}
         self._statics = [None if i in dynamic else x for i, x in enumerate(shot.outs)]
+        shot.capture.forget_arguments()
         shot.outs = []  # results of the captured call, which nobody needs any more
 
     def __call__(self, leaves: list[Any]) -> Any:
         program, shot = self._program, self.shot
-        for tensor in self._overwritten:
-            tensor._grad = None  # so that its array can be used again
         with program.lock:
             for k, index in self._arguments:
                 program.set_input(k, plain(leaves[index]))
             for k, tensor in self._grad_inputs:
                 program.set_input(k, plain(tensor._grad))
-            if self._written_arguments:
-                self._check_overlaps()
-            arrays = program.run()
+            if self._written and self._arguments:
+                self._check_memory()
+            arrays = self._run_without_grads()
         self._touch()
         for index in self._written_arguments:
             touch(plain(leaves[index]))
@@ -83,15 +84,28 @@ class Runner:
             self._tracked.attach(results, arrays[n + len(shot.grads) :], self._holders(leaves))
         return results[0] if shot.structure == LEAF and results else self._result(results, leaves)
 
-    def _check_overlaps(self) -> None:
-        """An argument that is written may share memory with other inputs only as it did under capture."""
+    def _run_without_grads(self) -> list[np.ndarray]:
+        """Run with the old `.grad`s put away, so that their arrays can be used again; where it fails they come back."""
+        before = [tensor._grad for tensor in self._overwritten] if self._keeps_grads else []
+        for tensor in self._overwritten:
+            tensor._grad = None
+        try:
+            return self._program.run()
+        except BaseException:
+            for tensor, grad in zip(self._overwritten, before, strict=False):
+                tensor._grad = grad
+            raise
+
+    def _check_memory(self) -> None:
+        """What is written may share memory with the arguments only as under capture, and must be writeable."""
         arrays = self._program.inputs
-        written = [k for k, index in self._arguments if index in self._written_arguments]
-        for k in written:
-            for j, other in enumerate(arrays):
-                if j != k and frozenset((j, k)) not in self._overlaps and np.may_share_memory(arrays[k], other):
-                    what = "an argument that is written shares memory with another array, which it did not at first"
+        for j, _ in self._arguments:
+            for k in self._written:
+                if j != k and frozenset((j, k)) not in self._overlaps and np.may_share_memory(arrays[k], arrays[j]):
+                    what = "an array that is written shares memory with an argument, which it did not at first"
                     raise CaptureError(explain("compile", what, "pass a copy of one of them"))
+            if j in self._written and not arrays[j].flags.writeable:
+                raise ValueError(explain("compile", "an argument that the function writes is read-only", "pass a copy"))
 
     def _holders(self, leaves: list[Any]) -> list[Any]:
         """The objects the inputs were taken from on this call."""
@@ -157,7 +171,8 @@ class _Gradient:
         self._wanted = [place[i] for i in shot.gradients]
         self._live = [shot.returned.index(i) for i in shot.live]
         inputs = {v: k for k, v in enumerate(self.forward.inputs)}
-        self._from_input = [inputs.get(v) for v in residuals]
+        replaced = {self.forward.inputs[i] for i in self.forward.donated.values()}
+        self._from_input = [None if v in replaced else inputs.get(v) for v in residuals]
         self._zeros = [np.zeros(shot.outs[i].shape, shot.outs[i].dtype) for i in shot.live]
         self._plain_forward = _outputs_only(joint, n_outputs, n_cotangents, self._live)
         self.op = Op("compiled", _not_run, "call", pullback=self._pull_back, outs=len(shot.live))

@@ -6,8 +6,10 @@ here (then products run as np.matmul). Which operands can be passed without a co
 
 import ctypes
 import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -36,11 +38,33 @@ def gemm_address(dtype: str) -> int | None:
     return None
 
 
+_lock = threading.Lock()
+_alone = [0, 0]  # how many programs run, and how many threads BLAS had before the first of them
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within it BLAS uses one thread per call, since the team of `team` cuts products into tiles; for all programs that
+    run at the same time, the first to come and the last to go do the switching.
+    """
+    get, set_ = _threads_functions()
+    with _lock:
+        if _alone[0] == 0:
+            _alone[1] = get()
+            set_(1)
+        _alone[0] += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _alone[0] -= 1
+            if _alone[0] == 0:
+                set_(_alone[1])
+
+
 @functools.cache
-def threads_addresses() -> tuple[int, int]:
-    """The addresses of the functions that get and set how many threads BLAS uses; zeros where they are not known."""
-    names = ("scipy_openblas_get_num_threads64_", "scipy_openblas_set_num_threads64_")
-    found: list[Any] = [getattr(_library(), name, None) for name in names]
-    if None in found:
-        return 0, 0
-    return tuple(ctypes.cast(f, ctypes.c_void_p).value or 0 for f in found)  # type: ignore[return-value]
+def _threads_functions() -> tuple[Callable[[], int], Callable[[int], object]]:
+    """What tells and sets the number of threads; without OpenBLAS, functions that do nothing."""
+    get = getattr(_library(), "scipy_openblas_get_num_threads64_", None)
+    set_ = getattr(_library(), "scipy_openblas_set_num_threads64_", None)
+    return (lambda: 0, lambda n: None) if get is None or set_ is None else (get, set_)

@@ -157,18 +157,6 @@ def pause(context: Any) -> Any:
     return types.void(), emit
 
 
-@intrinsic
-def call_int(context: Any, function: Any, value: Any) -> Any:
-    """Call the C function `int f(int)` at address `function`."""
-
-    def emit(cgctx: Any, builder: Any, sig: Any, args: Any) -> Any:
-        i32 = ir.IntType(32)
-        target = builder.inttoptr(args[0], ir.FunctionType(i32, [i32]).as_pointer())
-        return builder.sext(builder.call(target, [builder.trunc(args[1], i32)]), ir.IntType(64))
-
-    return types.int64(types.int64, types.int64), emit
-
-
 # The words of the state that a team shares, each group on a cache line of its own.
 TICKET, DONE, FUNCTION, ARGUMENTS, UPPER, TILE = 0, 8, 16, 17, 18, 19
 COUNT_BITS = 16  # a ticket is the number of the job, then how many of its tiles nobody has taken yet
@@ -212,15 +200,11 @@ def work(state: Any, lo: Any, hi: Any) -> None:
 def run_table(block: Any, lo: Any, hi: Any) -> None:
     """Launch the rows lo..hi of a table of (function, arguments, upper, tile).
 
-    block: the table, the state of the team or 0 to work alone, and where BLAS says and is told how many threads it may
-    use, or 0. A launch is cut into tiles by its own sizes, never by the number of threads, so that the results are the
-    same bits for any number. The threads of the team take tiles as they can; this one waits for nobody who has none.
+    block: the table, and the state of the team or 0 to work alone. A launch is cut into tiles by its own sizes, not by
+    the number of threads, so that the results are the same bits for any number. The threads of the team take tiles as
+    they can; this one waits for nobody who has none.
     """
     table, state = as_pointer(block[0], np.int64), as_pointer(block[1], np.int64)
-    threads = 0
-    if block[2] != 0:
-        threads = call_int(block[2], 0)
-        call_int(block[3], 1)
     for i in range(lo, hi):
         function, arguments, upper, tile = table[4 * i], table[4 * i + 1], table[4 * i + 2], table[4 * i + 3]
         tiles = (upper + tile - 1) // tile
@@ -235,8 +219,6 @@ def run_table(block: Any, lo: Any, hi: Any) -> None:
             _run_tiles(state)
             while atomic_load(state, DONE) < tiles:
                 pause()
-    if block[2] != 0:
-        call_int(block[3], threads)
 
 
 BUILTINS: dict[str, Callable[..., Any]] = {

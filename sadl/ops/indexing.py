@@ -77,7 +77,7 @@ def _vjp_put_value(g: Any, z: Any, x: Any, value: Any, *arrays: Any, layout: tup
     picked = g[decode(layout, arrays)]
     if all(a.dtype == bool for a in arrays):
         return picked
-    return np.where(bind(last_writer, x, *arrays, layout=layout), picked, 0)
+    return np.where(bind(last_writer, g, *arrays, layout=layout), picked, 0)
 
 
 def _last_writer(x: Any, *arrays: Any, layout: tuple[Any, ...]) -> Any:
@@ -100,7 +100,7 @@ gather = call("gather", lambda x, *arrays, layout: x[decode(layout, arrays)],
               [lambda g, y, x, *arrays, layout: bind(scatter_add, g, *arrays, shape=x.shape, layout=layout)])
 scatter_add: Op = call("scatter_add", _scatter_add,
                        [lambda g, y, x, *arrays, shape, layout: g[decode(layout, arrays)]], infer=_infer_shape)
-last_writer = call("last_writer", _last_writer, [None], by_shape=True)
+last_writer = call("last_writer", _last_writer, [None])
 put = call("put", _put, [_vjp_put_target, _vjp_put_value], infer=lambda op, x, *_, layout: x)
 # fmt: on
 
