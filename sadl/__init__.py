@@ -11,6 +11,7 @@ from sadl._version import __version__
 from sadl.autograd import backward, check_grads, grad, value_and_grad, vjp
 from sadl.backend import TensorDevice
 from sadl.config import config, show_config
+from sadl.creation import copy_to_device, eye, ones, ones_like, tensor, zeros, zeros_like
 from sadl.disk import load, save
 from sadl.errors import (
     CaptureError,
@@ -29,7 +30,7 @@ from sadl.optimizer import SGD, Adam, Optimizer
 from sadl.tape import enable_grad, no_grad, no_grad_fn, set_global_grad_mode
 from sadl.tape import is_grad_enabled as get_current_global_grad_mode
 from sadl.tape import is_grad_enabled as is_global_grad_mode_enabled
-from sadl.tensor import Parameter, Tensor, copy_to_device, eye, ones, ones_like, tensor, zeros, zeros_like
+from sadl.tensor import Parameter, Tensor
 
 _LATER = {
     "BACKEND": "sadl.backend",

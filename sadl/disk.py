@@ -19,8 +19,9 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
+from sadl.creation import tensor
 from sadl.errors import FileFormatError, explain
-from sadl.tensor import Tensor, tensor
+from sadl.tensor import Tensor
 
 _Device = Literal["cpu"] | int
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from sadl import autograd
 from sadl.backend import Device
+from sadl.creation import tensor, zeros_like
 from sadl.errors import GradientError, explain
 from sadl.function import Function, check_paths, copy_state, device_of, snapshot
 from sadl.tape import MODE, no_grad, plain
-from sadl.tensor import Parameter, Tensor, as_recorded, tensor, zeros_like
+from sadl.tensor import Parameter, Tensor, as_recorded
 
 Params = Function | Mapping[str, Any] | Iterable[Any]
 

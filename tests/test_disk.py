@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sadl import disk
+from sadl.creation import tensor
 from sadl.disk import load, save
 from sadl.errors import FileFormatError
-from sadl.tensor import Tensor, tensor
+from sadl.tensor import Tensor
 
 CPU_TENSOR = type(tensor(0.0))
 

@@ -24,6 +24,7 @@ LAYERS = (
     ("ops", "utils"),
     ("calls",),
     ("tensor",),
+    ("creation",),
     ("autograd",),
     ("functional", "function", "grad_ops", "disk"),
     ("nn", "optimizer"),

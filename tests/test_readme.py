@@ -193,9 +193,21 @@ def check_changing_a_leaf() -> None:
     assert t.tolist() == [2, 3, 4]
 
 
+def check_appended_layer() -> None:
+    model = sadl.Mlp([sadl.ReLU()])
+    compiled, x = sadl.compile(model), np.array([-1.0, 2.0])
+    for _ in range(3):
+        compiled(x)
+    model.layers.append(sadl.Sigmoid())
+    assert compiled(x).tolist() == [0, 2] != model(x).tolist()
+    model.layers = list(model.layers)
+    assert compiled(x).tolist() == model(x).tolist()
+
+
 SHARP_BITS = {
     "`np.asarray(t)`, `np.array([t, u])`": check_asarray,
     "`b[0] = t` for an ndarray `b`": check_writing_into_an_ndarray,
+    "a layer appended to, or swapped in, a list of layers, compiled": check_appended_layer,
     "a float from a closure or an attribute, compiled": check_closure_float,
     "`print(t)` in a compiled function": check_print,
     "`if t > 0:` or `float(t)` in a compiled function": check_branch_on_a_value,
