@@ -21,6 +21,7 @@ from sadl.tape import (
     no_grad,
     plain,
     require_float,
+    version,
     written_at,
 )
 from sadl.tensor import CpuTensor, Tensor, as_recorded, leaf_node
@@ -303,7 +304,7 @@ def _input(x: Any) -> Any:
     if raw.dtype.kind not in "fc":
         return x
     tensor = np.ndarray.view(raw, CpuTensor)
-    tensor._raw = raw
+    tensor._raw, tensor._version = raw, version(raw)
     parent = x._node if isinstance(x, Traced) and MODE.get().grad else None
     tensor._node = leaf_node(tensor) if parent is None else Node(ALIAS, [raw], [parent], {}, raw)
     return tensor

@@ -15,7 +15,21 @@ import numpy as np
 
 from sadl.errors import GradientError, UnrecordedError, explain
 from sadl.op import CONSTANT, FUNCTIONS, METHODS, OPS, UFUNC_METHODS, UFUNCS, WRITES, Op
-from sadl.tape import ALIAS, MODE, Node, Traced, arrayed, bind, is_grad_enabled, new_leaf_epoch, owner, plain, touch
+from sadl.tape import (
+    ALIAS,
+    MODE,
+    Node,
+    Traced,
+    arrayed,
+    bind,
+    is_grad_enabled,
+    new_leaf_epoch,
+    new_version,
+    owner,
+    plain,
+    touch,
+    version,
+)
 from sadl.tree import flatten, unflatten
 
 # ---- arguments that hold Tensors -----------------------------------------------------------------------------------
@@ -101,7 +115,7 @@ def run_plain(like: Any, func: Callable[..., Any], args: Any, kwargs: Any, writt
     result = func(*plain_all(args), **plain_all(kwargs))
     out = without_out(func, args, kwargs)[0]
     for tensor in _leaves([written, out, _target(func, args, kwargs) if func in WRITES else None]):
-        touch(plain(tensor))
+        note_change(tensor)
     if isinstance(out, tuple):
         return tuple(o if r is plain(o) else rewrap(like, r) for r, o in zip(result, out, strict=True))
     return out if out is not None and result is plain(out) else rewrap(like, result)
@@ -234,7 +248,7 @@ def _table_call(ufunc: np.ufunc, inputs: Any, out: Any, where: Any = True, dtype
         cast = lambda x, t: x.astype(t) if isinstance(x, Traced) else np.asarray(x, t)
         inputs = tuple(map(cast, inputs, loop))
     if where is True:
-        return bind(op, *inputs)
+        return bind(op, *kept(ufunc, inputs, out))
     if out is None:
         what = "where= without out= leaves the other elements undefined"
         raise ValueError(explain(ufunc.__name__, what, "np.where(mask, result, other)"))
@@ -277,7 +291,7 @@ def write(target: Any, value: Any) -> Any:
         raise TypeError(f"[assign] cannot write {np.result_type(plain(value))} into {target.dtype} in place.")
     if not is_heard(target, value):
         np.copyto(target._plain(), plain(value), casting="same_kind")
-        touch(target._raw)
+        note_change(target)
         return target
     _check_writable(target)
     new = bind(OPS["assign"], target, value)
@@ -288,12 +302,39 @@ def write(target: Any, value: Any) -> Any:
     touch(target._raw)
     if MODE.get().grad:
         _replace_node(target, new)
+    if recorder is None:
+        target._version = new_version(target._raw)
     return target
+
+
+def note_change(tensor: Any) -> None:
+    """Note that the memory of `tensor` was written through it where nothing was recorded."""
+    raw, node = tensor._plain(), tensor._node
+    touch(raw)
+    if node is not None and node.op is not None:
+        new_version(raw)  # its own node does not know of it
+    elif version(raw):
+        tensor._version = new_version(raw)
+
+
+def kept(ufunc: np.ufunc, inputs: Any, target: Any) -> tuple[Any, ...]:
+    """The inputs of an operation that will overwrite `target`, in copies where they are on the same memory.
+
+    The gradient rules may want to see them as they were; those of `add` and `subtract` do not.
+    """
+    if ufunc in (np.add, np.subtract) or not isinstance(target, Traced):
+        return tuple(inputs)
+    root = owner(target._plain())
+    copies = {id(x): np.copy(x) for x in inputs if isinstance(x, Traced) and owner(x._plain()) is root}
+    return tuple(copies.get(id(x), x) for x in inputs)
 
 
 def _replace_node(target: Any, new: Any) -> None:
     """Give `target` the history of `new`, by a node made after the write, so that the sweep can tell that it knows."""
     before = target._node
+    if new._node is not None:
+        new._node.parents[0] = None  # what was there before does not matter any more
+        new._node = new._node if new._node.parents[1] is not None else None
     if (before is None) is not (new._node is None):
         new_leaf_epoch()
     target._node = None if new._node is None else Node(ALIAS, [new._raw], [new._node], {}, target._raw)
@@ -350,8 +391,9 @@ def on_memory(name: str, *, changes: bool = False, exposes: bool = False) -> Cal
             what = f"t.{name}() works on the memory itself and is not recorded"
             raise UnrecordedError(explain(name, what, f"call it under sadl.no_grad(), or use np.{name}"))
         result = native(self._plain(), *plain_all(args), **kwargs)
-        if changes:
-            touch(self._raw)
+        if changes and (result is None or result is self._raw):
+            note_change(self)
+            return result if result is None else self
         return result if any(a is np.ndarray for a in args) else rewrap(self, result)
 
     return on_memory

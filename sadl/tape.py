@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from sadl.errors import GradientError, ShapeError, UnrecordedError, explain
+from sadl.errors import GradientError, ShapeError, StaleValueError, UnrecordedError, explain
 from sadl.op import Op
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -80,6 +80,7 @@ class Traced:
         __slots__ = ()
     _raw: Any = None  # the same memory as a plain array; made on first use
     _node: Any = None  # its Node; None: no gradient flows here
+    _version: int = 0  # how often its memory had been written, under gradients, when it was last known to be current
     _array: type  # ndarray or cupy.ndarray
 
     def _plain(self) -> Any:
@@ -129,6 +130,8 @@ def bind(op: Op, *inputs: Any, **params: Any) -> Any:
     tracked = tracked and mode.grad
     if tracked and op.vjp is None and op.pullback is None:
         raise UnrecordedError(_no_gradient(op))
+    if versions and mode.grad and op.differentiable and mode.recorder is None:
+        _check_current(op, inputs)
     try:
         out = op.run(*raws, **params)
     except (ValueError, TypeError, IndexError) as error:
@@ -254,6 +257,50 @@ def toucher(arrays: Iterable[Any]) -> Callable[[], None]:
             _written[key] = ref, now
 
     return touch_all
+
+
+class Version:
+    """How often memory was written while gradients were recorded, by whom last, and how often before that one came."""
+
+    __slots__ = ("count", "writer", "before", "owner")
+
+    def __init__(self, root: Any) -> None:
+        self.count, self.writer, self.before = 0, weakref.ref(root), 0
+        self.owner = weakref.ref(root, lambda _, key=id(root): versions.pop(key, None))  # type: ignore[misc]
+
+
+versions: dict[int, Version] = {}  # by the id of the owner of the memory
+
+
+def version(array: Any) -> int:
+    """How often the memory of `array` was written while gradients were recorded."""
+    found = versions.get(id(owner(array))) if versions else None
+    return 0 if found is None else found.count
+
+
+def new_version(array: Any) -> int:
+    """Note that the memory of `array` was written through it: any other Tensor on that memory is out of date."""
+    root = owner(array)
+    found = versions.setdefault(id(root), Version(root))
+    if found.writer() is not array:
+        found.writer, found.before = weakref.ref(array), found.count
+    found.count += 1
+    return found.count
+
+
+def is_all_by(writer: Any, since: int) -> bool:
+    """Whether the memory of the array `writer` was written through it alone since that version."""
+    found = versions.get(id(owner(writer)))
+    return found is not None and found.writer() is writer and found.before == since
+
+
+def _check_current(op: Op, inputs: Any) -> None:
+    """A Tensor must not be used after its memory was written through another: its node knows nothing of that."""
+    rules = op.vjp if op.pullback is None and op.vjp is not None else inputs
+    for x, rule in zip(inputs, rules, strict=False):
+        if rule is not None and isinstance(x, Traced) and x._version != version(x._plain()):
+            what = "an operand shares memory with another Tensor, which was changed in place since"
+            raise StaleValueError(explain(op.name, what, "take the view again after the change, or change a copy"))
 
 
 def any_written() -> bool:

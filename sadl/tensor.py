@@ -19,7 +19,9 @@ from sadl.calls import (
     function_call,
     general_ufunc,
     is_heard,
+    kept,
     method,
+    note_change,
     on_memory,
     part,
     place_written,
@@ -34,7 +36,21 @@ from sadl.errors import GradientError, ShapeError, UnrecordedError, explain
 from sadl.op import ALIASES, FUNCTIONS, HOST, METADATA, METHODS, OPS, UFUNCS, Op
 from sadl.ops.indexing import is_data_dependent, take_item
 from sadl.ops.movement import reshape_, transpose_
-from sadl.tape import MODE, Node, Traced, arrayed, bind, is_grad_enabled, new_leaf_epoch, plain, require_float, touch
+from sadl.tape import (
+    MODE,
+    Node,
+    Traced,
+    arrayed,
+    bind,
+    is_all_by,
+    is_grad_enabled,
+    new_leaf_epoch,
+    plain,
+    require_float,
+    touch,
+    version,
+    versions,
+)
 
 _view: Any = np.ndarray.view
 
@@ -98,11 +114,14 @@ class Tensor(Traced):
             return rewrap(self, func(*unheard[0], **unheard[1]))
         if unheard is not None:
             return run_plain(self, func, args, kwargs)
+        body = FUNCTIONS.get(func)
+        if body is not None and not kwargs and len(args) <= place_written(func):
+            return body(*args)
         if func in METADATA or func in HOST:
             if func in HOST:
                 read(self, f"np.{func.__name__}")
             return rewrap(self, func(*plain_all(args), **plain_all(kwargs)))
-        return function_call(self, func, FUNCTIONS.get(func), args, kwargs)
+        return function_call(self, func, body, args, kwargs)
 
     # ---- the graph ----------------------------------------------------------------------------------------------
 
@@ -265,11 +284,13 @@ class Tensor(Traced):
     def __setitem__(self, item: Any, value: Any) -> None:
         if not is_heard(self, value):
             self._plain()[plain_all(item)] = plain(value)
-            touch(self._raw)
+            note_change(self)
             return
-        whole = item is Ellipsis or (isinstance(item, tuple) and item == ())
-        place = self if whole else take_item(self, item)  # also checks the index
+        whole = item is Ellipsis or (isinstance(item, (tuple, slice)) and item in ((), slice(None)))
+        place = self._plain()[plain_all(item)]  # also checks the index
         value = arrayed(value)
+        if isinstance(value, Traced) and is_all_by(value._plain(), self._version) and _same_memory(place, value._raw):
+            self._version = version(self._raw)  # t[i] += v has changed the memory through t[i], and now gives it to t
         value = value if isinstance(value, Traced) else np.asarray(value, self.dtype)
         if value.ndim > place.ndim:  # NumPy allows more axes in front if their size is 1
             value = np.reshape(value, value.shape[value.ndim - place.ndim :])
@@ -318,10 +339,10 @@ class Tensor(Traced):
     @flat.setter
     def flat(self, value: Any) -> None:
         if is_heard(self, value):
-            self[...] = np.reshape(value, self.shape)
+            self[...] = np.reshape(value, self.shape if np.size(value) == self.size else ())
         else:
             self._plain().flat = plain(value)
-            touch(self._raw)
+            note_change(self)
 
     def fill(self, value: Any) -> None:
         self[...] = value
@@ -372,6 +393,8 @@ class CpuTensor(Tensor, np.ndarray):  # type: ignore[misc]
             array = np.asarray(array)
         tensor = _view(array, CpuTensor)
         tensor._raw = array
+        if versions:
+            tensor._version = version(array)
         return tensor
 
 
@@ -421,7 +444,7 @@ def as_recorded(raw: Any, node: Node | None) -> Any:
     tensor = node.tensor() if node is not None and node.op is None and node.tensor is not None else None
     if tensor is None:
         tensor = _view(raw, CpuTensor)
-        tensor._raw, tensor._node = raw, node
+        tensor._raw, tensor._node, tensor._version = raw, node, version(raw)
     return tensor
 
 
@@ -430,7 +453,12 @@ def _from_data(data: Any, dtype: Any, cls: type) -> Any:
     array = np.asarray(plain(data), dtype=dtype)
     tensor = _view(array, cls)
     tensor._raw = _view(array, np.ndarray)
+    tensor._version = version(array)
     return tensor
+
+
+def _same_memory(a: Any, b: Any) -> bool:
+    return (a.ctypes.data, a.shape, a.strides, a.dtype) == (b.ctypes.data, b.shape, b.strides, b.dtype)
 
 
 def _adopt(self: Any, src: Sequence[Any], creator_op: str | None, op_ctx: dict[str, Any]) -> None:
@@ -457,9 +485,9 @@ def _rebuild(cls: type, array: Any, requires_grad: bool, state: dict[str, Any]) 
 def _in_place(op: Op) -> Callable[[Any, Any], Any]:
     def method(self: Any, other: Any) -> Any:
         if is_heard(self, other):
-            return write(self, bind(op, self, arrayed(other)))
+            return write(self, bind(op, *kept(op.fn, (self, arrayed(other)), self)))
         op.fn(self._plain(), plain(other), out=self._raw)
-        touch(self._raw)
+        note_change(self)
         return self
 
     return method
