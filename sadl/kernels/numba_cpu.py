@@ -10,6 +10,7 @@ infinity. Without Numba's wrappers a kernel is a few kilobytes and needs nothing
 
 import linecache
 import platform
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -157,10 +158,23 @@ def pause(context: Any) -> Any:
     return types.void(), emit
 
 
+@intrinsic
+def give_way(context: Any) -> Any:
+    """Let another thread have the processor, if one waits for it: perhaps the one that this one waits for."""
+
+    def emit(cgctx: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if sys.platform != "win32":
+            kind = ir.FunctionType(ir.IntType(32), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+        return cgctx.get_dummy_value()
+
+    return types.void(), emit
+
+
 # The words of the state that a team shares, each group on a cache line of its own.
 TICKET, DONE, FUNCTION, ARGUMENTS, UPPER, TILE = 0, 8, 16, 17, 18, 19
 COUNT_BITS = 16  # a ticket is the number of the job, then how many of its tiles nobody has taken yet
-PATIENCE = 40_000  # pauses for which a thread without work looks for some: about half a millisecond
+PATIENCE = 40_000  # turns for which a thread without work looks for some: about half a millisecond
 
 
 def run_tiles(state: Any) -> Any:
@@ -186,6 +200,17 @@ def run_tiles(state: Any) -> Any:
 _run_tiles = njit(**FLAGS)(run_tiles)
 
 
+def wait(turns: Any) -> None:
+    """One turn of a loop that waits; now and then it gives way, in case two threads share a processor."""
+    if turns & 63 == 0:
+        give_way()
+    else:
+        pause()
+
+
+_wait = njit(**FLAGS)(wait)
+
+
 def work(state: Any, lo: Any, hi: Any) -> None:
     """What the other threads of the team do: help with whatever job there is, until there was none for a while."""
     idle = 0
@@ -193,8 +218,8 @@ def work(state: Any, lo: Any, hi: Any) -> None:
         if _run_tiles(state) > 0:
             idle = 0
         else:
-            pause()
             idle += 1
+            _wait(idle)
 
 
 def run_table(block: Any, lo: Any, hi: Any) -> None:
@@ -217,8 +242,10 @@ def run_table(block: Any, lo: Any, hi: Any) -> None:
             job = (atomic_load(state, TICKET) >> COUNT_BITS) + 1
             atomic_store(state, TICKET, (job << COUNT_BITS) | tiles)
             _run_tiles(state)
+            waited = 0
             while atomic_load(state, DONE) < tiles:
-                pause()
+                waited += 1
+                _wait(waited)
 
 
 BUILTINS: dict[str, Callable[..., Any]] = {
