@@ -16,13 +16,13 @@ from sadl.tape import (
     MODE,
     Node,
     Traced,
-    any_written,
     enable_grad,
     no_grad,
     plain,
     require_float,
     version,
     written_at,
+    written_since,
 )
 from sadl.tensor import CpuTensor, Tensor, as_recorded, leaf_node
 from sadl.tree import flatten, unflatten
@@ -40,6 +40,8 @@ def sweep(seeds: dict[Node, Any], wanted: Iterable[Node] | None = None, recorded
     ends = set() if wanted is None else set(wanted)
     order = sorted(reachable(seeds, ends), key=lambda node: node.tick)
     needed = None if wanted is None else _leading_to(ends, order)
+    oldest = next((node.tick for node in order if node.op is not None), 0)
+    careful = recorded or written_since(oldest)
     cotangents, found = dict(seeds), {}
     for node in reversed(order):
         g = cotangents.pop(node, None)
@@ -48,7 +50,7 @@ def sweep(seeds: dict[Node, Any], wanted: Iterable[Node] | None = None, recorded
         if node in ends or (wanted is None and node.tensor is not None):
             found[node] = g
         if node.op is not None and node not in ends:
-            for parent, share in _pull(node, g, needed, recorded):
+            for parent, share in _pull(node, g, needed, recorded, careful):
                 cotangents[parent] = share if parent not in cotangents else _add(cotangents[parent], share)
     return found
 
@@ -80,7 +82,7 @@ def _add(a: Any, b: Any) -> Any:
     return a + b
 
 
-def _pull(node: Node, g: Any, needed: set[Node] | None, recorded: bool) -> list[tuple[Node, Any]]:
+def _pull(node: Node, g: Any, needed: set[Node] | None, recorded: bool, careful: bool) -> list[tuple[Node, Any]]:
     """What `node` passes on to each of its parents, given its own cotangent `g`."""
     op, inputs, out = node.op, node.inputs, node.out
     if inputs is None:
@@ -89,7 +91,7 @@ def _pull(node: Node, g: Any, needed: set[Node] | None, recorded: bool) -> list[
     if op is ITEM:
         (parent,) = node.parents
         return [(parent, [g if i == node.params["index"] else None for i in range(len(parent.out))])]
-    if recorded or any_written():
+    if careful:
         inputs, out = _values(node, recorded)
     if op.pullback is not None:
         return _pull_all(node, op.pullback(g, out, *inputs, **node.params), needed)

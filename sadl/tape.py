@@ -246,13 +246,16 @@ def touch(array: Any) -> None:
     toucher([array])()
 
 
+_last_write = [0]  # the tick of the last write anywhere
+
+
 def toucher(arrays: Iterable[Any]) -> Callable[[], None]:
     """A function that notes that the memory of all `arrays` was written, for those who write the same ones often."""
     owners = {id(root): root for root in map(owner, arrays)}
     refs = {key: weakref.ref(root, lambda _, key=key: _written.pop(key, None)) for key, root in owners.items()}  # type: ignore[misc]
 
     def touch_all() -> None:
-        now = tick()
+        now = _last_write[0] = tick()
         for key, ref in refs.items():
             _written[key] = ref, now
 
@@ -303,9 +306,9 @@ def _check_current(op: Op, inputs: Any) -> None:
             raise StaleValueError(explain(op.name, what, "take the view again after the change, or change a copy"))
 
 
-def any_written() -> bool:
-    """Whether any memory that still exists was written in place."""
-    return bool(_written)
+def written_since(when: int) -> bool:
+    """Whether any memory that still exists was written in place after that tick."""
+    return bool(_written) and _last_write[0] > when
 
 
 def written_at(array: Any) -> int:

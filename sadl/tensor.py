@@ -101,7 +101,7 @@ class Tensor(Traced):
         if method == "__call__" and not kwargs:
             op = UFUNCS.get(ufunc)
             if op is not None:
-                for x in inputs:
+                for x in inputs if len(inputs) > 1 else ():
                     if isinstance(x, (list, tuple)):
                         return bind(op, *map(arrayed, inputs))
                 return bind(op, *inputs)
