@@ -205,10 +205,10 @@ class Program:
                 self.set_input(i, x)
             return self.run()
 
-    def set_input(self, i: int, x: np.ndarray) -> None:
-        """Use `x` as input `i` from now on. Hold the lock."""
+    def set_input(self, i: int, x: np.ndarray) -> bool:
+        """Use `x` as input `i` from now on; whether it is another than before. Hold the lock."""
         if x is self._given[i]:
-            return
+            return False
         self._given[i] = x
         if x.flags.c_contiguous and x.flags.aligned:
             self._staged.discard(i)
@@ -217,6 +217,7 @@ class Program:
             x = np.empty(x.shape, x.dtype)
         self._arrays[i] = x
         self._patch(Buffer("input", i), _pointer(x))
+        return True
 
     @property
     def inputs(self) -> list[np.ndarray]:

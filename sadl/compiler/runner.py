@@ -64,12 +64,11 @@ class Runner:
     def __call__(self, leaves: list[Any]) -> Any:
         program, shot = self._program, self.shot
         with program.lock:
-            for k, index in self._arguments:
-                program.set_input(k, plain(leaves[index]))
+            new = [k for k, index in self._arguments if program.set_input(k, plain(leaves[index]))]
             for k, tensor in self._grad_inputs:
                 program.set_input(k, plain(tensor._grad))
-            if self._written and self._arguments:
-                self._check_memory()
+            if (new and self._written) or self._written_arguments:
+                self._check_memory(new)
             arrays = self._run_without_grads()
         self._touch()
         for index in self._written_arguments:
@@ -96,16 +95,18 @@ class Runner:
                 tensor._grad = grad
             raise
 
-    def _check_memory(self) -> None:
+    def _check_memory(self, new: list[int]) -> None:
         """What is written may share memory with the arguments only as under capture, and must be writeable."""
         arrays = self._program.inputs
-        for j, _ in self._arguments:
+        for index in self._written_arguments:
+            if not any(arrays[k].flags.writeable for k, i in self._arguments if i == index):
+                raise ValueError(explain("compile", "an argument that the function writes is read-only", "pass a copy"))
+        for j in new:
             for k in self._written:
                 if j != k and frozenset((j, k)) not in self._overlaps and np.may_share_memory(arrays[k], arrays[j]):
+                    arrays[j] = None  # so that it is looked at again if it comes again
                     what = "an array that is written shares memory with an argument, which it did not at first"
                     raise CaptureError(explain("compile", what, "pass a copy of one of them"))
-            if j in self._written and not arrays[j].flags.writeable:
-                raise ValueError(explain("compile", "an argument that the function writes is read-only", "pass a copy"))
 
     def _holders(self, leaves: list[Any]) -> list[Any]:
         """The objects the inputs were taken from on this call."""
