@@ -104,7 +104,7 @@ class Runner:
         for j in new:
             for k in self._written:
                 if j != k and frozenset((j, k)) not in self._overlaps and np.may_share_memory(arrays[k], arrays[j]):
-                    arrays[j] = None  # so that it is looked at again if it comes again
+                    self._program.inputs[j] = None  # type: ignore[call-overload]  # to be looked at again next time
                     what = "an array that is written shares memory with an argument, which it did not at first"
                     raise CaptureError(explain("compile", what, "pass a copy of one of them"))
 
