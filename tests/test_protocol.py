@@ -26,6 +26,12 @@ from sadl.tree import flatten, unflatten
 RNG = np.random.default_rng(3)
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """Among the functions are some that write files."""
+    monkeypatch.chdir(tmp_path)
+
+
 def spread(*shape, low=0.2, high=0.9):
     """Distinct numbers in random order, none of them round."""
     n = int(np.prod(shape))
