@@ -22,6 +22,8 @@ from sadl.tape import (
     Traced,
     arrayed,
     bind,
+    check_current,
+    is_all_by,
     is_grad_enabled,
     new_leaf_epoch,
     new_version,
@@ -29,6 +31,7 @@ from sadl.tape import (
     plain,
     touch,
     version,
+    versions,
 )
 from sadl.tree import flatten, unflatten
 
@@ -46,6 +49,8 @@ def plain_all(value: Any) -> Any:
 
 def plain_unless_tracked(args: Any, kwargs: dict[str, Any], grad: bool) -> tuple[list[Any], dict[str, Any]] | None:
     """`plain_all` of the arguments of a call; None if `grad` and a Tensor among them requires a gradient."""
+    if versions:
+        check_current("in-place", *leaves_of((args, kwargs)))
     plains = []
     for v in args:
         if isinstance(v, Traced):
@@ -67,7 +72,7 @@ def plain_unless_tracked(args: Any, kwargs: dict[str, Any], grad: bool) -> tuple
 _NESTED = {list, tuple, dict}
 
 
-def _leaves(value: Any) -> list[Any]:
+def leaves_of(value: Any) -> list[Any]:
     """The Tensors in `value`, at any depth."""
     return [x for x in flatten(value)[0] if isinstance(x, Traced)]
 
@@ -112,10 +117,14 @@ def rewrap(like: Any, result: Any) -> Any:
 
 def run_plain(like: Any, func: Callable[..., Any], args: Any, kwargs: Any, written: Any = ()) -> Any:
     """Run a function where nothing listens: its results as Tensors like `like`, or `out` itself where that is given."""
-    result = func(*plain_all(args), **plain_all(kwargs))
     out = without_out(func, args, kwargs)[0]
-    for tensor in _leaves([written, out, _target(func, args, kwargs) if func in WRITES else None]):
-        note_change(tensor)
+    changed = leaves_of([written, out, _target(func, args, kwargs) if func in WRITES else None])
+    whole = out is not None and "where" not in kwargs
+    if not whole:
+        check_current(getattr(func, "__name__", "in-place"), *changed)
+    result = func(*plain_all(args), **plain_all(kwargs))
+    for tensor in changed:
+        note_change(tensor, whole)
     if isinstance(out, tuple):
         return tuple(o if r is plain(o) else rewrap(like, r) for r, o in zip(result, out, strict=True))
     return out if out is not None and result is plain(out) else rewrap(like, result)
@@ -203,6 +212,8 @@ def library_call(like: Any, func: Callable[..., Any], args: Any, kwargs: Any) ->
 def general_ufunc(self: Any, ufunc: np.ufunc, method: str, inputs: Any, kwargs: dict[str, Any]) -> Any:
     """A ufunc with keyword arguments, or one of its methods."""
     run = ufunc if method == "__call__" else getattr(ufunc, method)
+    if versions and method != "at":
+        check_current(ufunc.__name__, *leaves_of(inputs))
     if not is_heard(inputs, kwargs):
         return run_plain(self, run, inputs, kwargs, written=inputs[:1] if method == "at" else ())
     if method == "at":
@@ -289,9 +300,10 @@ def write(target: Any, value: Any) -> Any:
     """`target[...] = value`: writes the memory; where it matters the Tensor takes the value's place in the graph."""
     if not np.can_cast(np.result_type(plain(value)), target.dtype, "same_kind"):
         raise TypeError(f"[assign] cannot write {np.result_type(plain(value))} into {target.dtype} in place.")
+    check_current("assign", value)
     if not is_heard(target, value):
         np.copyto(target._plain(), plain(value), casting="same_kind")
-        note_change(target)
+        note_change(target, whole=True)
         return target
     _check_writable(target)
     new = bind(OPS["assign"], target, value)
@@ -307,14 +319,28 @@ def write(target: Any, value: Any) -> Any:
     return target
 
 
-def note_change(tensor: Any) -> None:
-    """Note that the memory of `tensor` was written through it where nothing was recorded."""
+def note_change(tensor: Any, whole: bool = False) -> None:
+    """Note that the memory of `tensor` was written through it, all of it if `whole`, where nothing was recorded."""
     raw, node = tensor._plain(), tensor._node
     touch(raw)
     if node is not None and node.op is not None:
         new_version(raw)  # its own node does not know of it
-    elif version(raw):
-        tensor._version = new_version(raw)
+    elif versions:
+        before = version(raw)
+        if before:
+            new_version(raw)
+        if whole or tensor._version == before:
+            tensor._version = version(raw)
+
+
+def accept_own_change(tensor: Any, item: Any, value: Any) -> None:
+    """`t[i] += v` changes the memory through `t[i]`, and then assigns that to `t[i]`: after that `t` is up to date."""
+    if not isinstance(value, Traced) or not is_all_by(value._plain(), tensor._version):
+        return
+    place = tensor._plain()[plain_all(item)]
+    at = lambda x: (x.ctypes.data, x.shape, x.strides, x.dtype)
+    if isinstance(place, np.ndarray) and at(place) == at(value._raw):  # a NumPy scalar is a copy
+        tensor._version = version(place)
 
 
 def kept(ufunc: np.ufunc, inputs: Any, target: Any) -> tuple[Any, ...]:
@@ -365,6 +391,8 @@ def method(name: str) -> Callable[..., Any]:
 
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         mode = MODE.get()
+        if versions:
+            check_current(name, self)
         if "out" in kwargs or len(args) >= place:
             pass
         elif mode.recorder is not None or (mode.grad and self._node is not None):
@@ -387,6 +415,8 @@ def on_memory(name: str, *, changes: bool = False, exposes: bool = False) -> Cal
 
     def on_memory(self: Any, *args: Any, **kwargs: Any) -> Any:
         read(self, f"t.{name}()")
+        if changes or exposes:
+            check_current(name, self)
         if (changes or exposes) and is_heard(self):
             what = f"t.{name}() works on the memory itself and is not recorded"
             raise UnrecordedError(explain(name, what, f"call it under sadl.no_grad(), or use np.{name}"))

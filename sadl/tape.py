@@ -130,8 +130,8 @@ def bind(op: Op, *inputs: Any, **params: Any) -> Any:
     tracked = tracked and mode.grad
     if tracked and op.vjp is None and op.pullback is None:
         raise UnrecordedError(_no_gradient(op))
-    if versions and mode.grad and op.differentiable and mode.recorder is None:
-        _check_current(op, inputs)
+    if versions and op.differentiable:
+        check_current(op.name, *inputs if op.pullback else itertools.compress(inputs, op.vjp or ()))
     try:
         out = op.run(*raws, **params)
     except (ValueError, TypeError, IndexError) as error:
@@ -297,13 +297,15 @@ def is_all_by(writer: Any, since: int) -> bool:
     return found is not None and found.writer() is writer and found.before == since
 
 
-def _check_current(op: Op, inputs: Any) -> None:
-    """A Tensor must not be used after its memory was written through another: its node knows nothing of that."""
-    rules = op.vjp if op.pullback is None and op.vjp is not None else inputs
-    for x, rule in zip(inputs, rules, strict=False):
-        if rule is not None and isinstance(x, Traced) and x._version != version(x._plain()):
+def check_current(name: str, *values: Any) -> None:
+    """A Tensor must not be used after its memory was written through another: it and its node know nothing of that."""
+    mode = MODE.get()
+    if not mode.grad or mode.recorder is not None:
+        return
+    for x in values:
+        if isinstance(x, Traced) and x._version != version(x._plain()):
             what = "an operand shares memory with another Tensor, which was changed in place since"
-            raise StaleValueError(explain(op.name, what, "take the view again after the change, or change a copy"))
+            raise StaleValueError(explain(name, what, "take the view again after the change, or change a copy"))
 
 
 def written_since(when: int) -> bool:

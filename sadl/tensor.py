@@ -15,11 +15,13 @@ import numpy as np
 from sadl import ops
 from sadl.backend import Device, check_device
 from sadl.calls import (
+    accept_own_change,
     attribute,
     function_call,
     general_ufunc,
     is_heard,
     kept,
+    leaves_of,
     method,
     note_change,
     on_memory,
@@ -42,7 +44,7 @@ from sadl.tape import (
     Traced,
     arrayed,
     bind,
-    is_all_by,
+    check_current,
     is_grad_enabled,
     new_leaf_epoch,
     plain,
@@ -53,6 +55,7 @@ from sadl.tape import (
 )
 
 _view: Any = np.ndarray.view
+_LISTS = {list, tuple}
 
 
 class Tensor(Traced):
@@ -101,9 +104,8 @@ class Tensor(Traced):
         if method == "__call__" and not kwargs:
             op = UFUNCS.get(ufunc)
             if op is not None:
-                for x in inputs if len(inputs) > 1 else ():
-                    if isinstance(x, (list, tuple)):
-                        return bind(op, *map(arrayed, inputs))
+                if inputs[0].__class__ in _LISTS or inputs[-1].__class__ in _LISTS:
+                    inputs = tuple(map(arrayed, inputs))
                 return bind(op, *inputs)
         return general_ufunc(self, ufunc, method, inputs, kwargs)
 
@@ -276,21 +278,24 @@ class Tensor(Traced):
 
     def __getitem__(self, item: Any) -> Any:
         if self._node is None and MODE.get().recorder is None:
+            if versions:
+                check_current("getitem", self)
             return self._wrap(self._plain()[plain_all(item)])
         if MODE.get().recorder is not None and is_data_dependent(item):
             read(self, "indexing with a boolean array, whose result's size depends on values", "np.where(mask, t, 0)")
         return take_item(self, item)
 
     def __setitem__(self, item: Any, value: Any) -> None:
+        whole = item is Ellipsis or (isinstance(item, (tuple, slice)) and item in ((), slice(None)))
+        if versions:
+            accept_own_change(self, item, value)
+            check_current("setitem", *(() if whole else (self,)), *leaves_of(value))
         if not is_heard(self, value):
             self._plain()[plain_all(item)] = plain(value)
-            note_change(self)
+            note_change(self, whole)
             return
-        whole = item is Ellipsis or (isinstance(item, (tuple, slice)) and item in ((), slice(None)))
         place = self._plain()[plain_all(item)]  # also checks the index
         value = arrayed(value)
-        if isinstance(value, Traced) and is_all_by(value._plain(), self._version) and _same_memory(place, value._raw):
-            self._version = version(self._raw)  # t[i] += v has changed the memory through t[i], and now gives it to t
         value = value if isinstance(value, Traced) else np.asarray(value, self.dtype)
         if value.ndim > place.ndim:  # NumPy allows more axes in front if their size is 1
             value = np.reshape(value, value.shape[value.ndim - place.ndim :])
@@ -341,6 +346,7 @@ class Tensor(Traced):
         if is_heard(self, value):
             self[...] = np.reshape(value, self.shape if np.size(value) == self.size else ())
         else:
+            check_current("flat", value)
             self._plain().flat = plain(value)
             note_change(self)
 
@@ -457,10 +463,6 @@ def _from_data(data: Any, dtype: Any, cls: type) -> Any:
     return tensor
 
 
-def _same_memory(a: Any, b: Any) -> bool:
-    return (a.ctypes.data, a.shape, a.strides, a.dtype) == (b.ctypes.data, b.shape, b.strides, b.dtype)
-
-
 def _adopt(self: Any, src: Sequence[Any], creator_op: str | None, op_ctx: dict[str, Any]) -> None:
     """Give `self` a place in the graph as the result of the op named `creator_op` on `src`."""
     op = OPS.get(ALIASES.get(creator_op or "", creator_op or ""))
@@ -486,6 +488,8 @@ def _in_place(op: Op) -> Callable[[Any, Any], Any]:
     def method(self: Any, other: Any) -> Any:
         if is_heard(self, other):
             return write(self, bind(op, *kept(op.fn, (self, arrayed(other)), self)))
+        if versions:
+            check_current(op.name, self, other)
         op.fn(self._plain(), plain(other), out=self._raw)
         note_change(self)
         return self

@@ -9,6 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 import sadl
 from sadl import check_grads, tensor
@@ -394,3 +397,88 @@ def test_a_custom_op_with_several_results():
 def _both_pullback(g, out, x):
     parts = [0 if g[0] is None else g[0] * 2 * x, 0 if g[1] is None else g[1] * 3 * x * x]
     return [parts[0] + parts[1]]
+
+
+@pytest.mark.parametrize(
+    "f", [np.abs, lambda z: np.abs(z) ** 3, lambda z: np.abs(z * z + 1), lambda z: np.sum(z) * z, np.exp]
+)
+def test_complex_values_on_the_way(f):
+    check_grads(lambda x: f(x * (1 + 0.5j) - 0.3j), (X,), order=1)
+
+
+# ---- made up -------------------------------------------------------------------------------------------------------
+
+
+def check_linear(f, x):
+    """The gradient of a linear function is its transpose: no differences, no tolerance to speak of."""
+    out, pullback = sadl.vjp(f, x)
+    rng = np.random.default_rng(0)
+    ct, direction = rng.standard_normal(out.shape), rng.standard_normal(x.shape)
+    np.testing.assert_array_equal(out, f(x))
+    (g,) = pullback(ct)
+    assert g.shape == x.shape and np.isclose(np.sum(g * direction), np.sum(ct * f(direction)))
+
+
+shapes = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)
+filled = hnp.array_shapes(min_dims=1, max_dims=4, max_side=4)
+
+
+def numbers(shape):
+    return np.random.default_rng(1).standard_normal(shape)
+
+
+@given(shapes.flatmap(lambda s: st.tuples(st.just(s), hnp.basic_indices(s, allow_newaxis=True, allow_ellipsis=True))))
+def test_any_basic_index(case):
+    shape, index = case
+    check_linear(lambda x: x[index], numbers(shape))
+
+
+@given(filled.flatmap(lambda s: st.tuples(st.just(s), hnp.integer_array_indices(s), st.integers(0, 3))))
+def test_any_index_array(case):
+    shape, index, at = case
+    mixed = (*index[: at % len(index)], slice(None), *index[at % len(index) + 1 :])
+    check_linear(lambda x: x[index], numbers(shape))
+    check_linear(lambda x: x[mixed], numbers(shape))
+
+
+@given(filled.flatmap(lambda s: st.tuples(st.just(s), hnp.arrays(bool, s))))
+def test_any_mask(case):
+    shape, mask = case
+    check_linear(lambda x: x[mask], numbers(shape))
+    check_linear(lambda x: np.where(mask, x, 0), numbers(shape))
+
+
+@given(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=3, min_side=0))
+def test_any_broadcast(case):
+    (left, right), out = case
+    check_linear(lambda x: x * numbers(right), numbers(left))
+    check_linear(lambda x: np.zeros(left) - x, numbers(right))
+    check_linear(lambda x: np.broadcast_to(x, out), numbers(left))
+
+
+@given(hnp.mutually_broadcastable_shapes(signature=np.matmul.signature, max_dims=3, max_side=3))
+def test_any_matmul(case):
+    left, right = case.input_shapes
+    if len(left) > 1 or len(right) > 1 or left == right:
+        check_linear(lambda x: x @ numbers(right), numbers(left))
+        check_linear(lambda x: numbers(left) @ x, numbers(right))
+
+
+@given(shapes.flatmap(lambda s: st.tuples(st.just(s), hnp.valid_tuple_axes(len(s)), st.booleans())))
+def test_any_axes(case):
+    shape, axis, keepdims = case
+    check_linear(lambda x: np.sum(x, axis=axis, keepdims=keepdims), numbers(shape))
+    check_linear(lambda x: np.flip(x, axis), numbers(shape))
+    if 0 not in shape:
+        check_linear(lambda x: np.mean(x, axis=axis, keepdims=keepdims), numbers(shape))
+        g = sadl.grad(lambda x: np.sum(np.max(x, axis=axis, keepdims=keepdims)))(numbers(shape))
+        assert np.array_equal(g, numbers(shape) == np.max(numbers(shape), axis=axis, keepdims=True))
+
+
+@settings(max_examples=50)
+@given(shapes.flatmap(lambda s: st.tuples(st.just(s), st.permutations(range(len(s))))))
+def test_any_permutation(case):
+    shape, order = case
+    check_linear(lambda x: np.transpose(x, order), numbers(shape))
+    check_linear(lambda x: np.moveaxis(x, range(len(shape)), order), numbers(shape))
+    check_linear(lambda x: np.transpose(x, order).reshape(-1), numbers(shape))

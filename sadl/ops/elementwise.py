@@ -37,6 +37,11 @@ def _power_exponent(g: Any, z: Any, x: Any, y: Any) -> Any:
     return g * np.where(positive, z * np.log(np.where(positive, x, 1)), 0)
 
 
+def _slope_of_absolute(g: Any, y: Any, x: Any) -> Any:
+    """The sign of `x`; for a complex `x` its conjugate, since dy = Re(conj(sign) dx)."""
+    return g * np.sign(x) if x.dtype.kind != "c" else g * np.conjugate(x) / np.where(y == 0, 1, y)
+
+
 def _share(g: Any, tie: Any, wins: Any) -> Any:
     return np.where(tie, g * 0.5, np.where(wins, g, 0))
 
@@ -51,7 +56,7 @@ power     = elementwise(np.power, "power({x}, {y})", [_power_base, _power_expone
 float_power = elementwise(np.float_power, "power({x}, {y})", [_power_base, _power_exponent], domain=(POSITIVE, ANY))
 negative  = elementwise(np.negative, "-{x}", [lambda g, y, x: -g])
 positive  = elementwise(np.positive, "{x}", [lambda g, y, x: g])
-absolute  = elementwise(np.absolute, "absolute({x})", [lambda g, y, x: g * np.sign(x)], domain=(NONZERO,))
+absolute  = elementwise(np.absolute, "absolute({x})", [_slope_of_absolute], domain=(NONZERO,))
 square    = elementwise(np.square, "{x} * {x}", [lambda g, y, x: g * 2 * x])
 sqrt      = elementwise(np.sqrt, "sqrt({x})", [lambda g, y, x: g * 0.5 / y], domain=(POSITIVE,))
 cbrt      = elementwise(np.cbrt, "cbrt({x})", [lambda g, y, x: g / (3 * y * y)], domain=(POSITIVE,))
