@@ -5,6 +5,7 @@ A rule runs on plain arrays; on Tensors when its own result is to be differentia
 """
 
 from collections.abc import Callable, Iterable
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ from sadl.tape import (
     Node,
     Traced,
     enable_grad,
+    item_node,
     no_grad,
     plain,
     require_float,
     version,
     written_at,
-    written_since,
+    written_last,
 )
 from sadl.tensor import CpuTensor, Tensor, as_recorded, leaf_node
 from sadl.tree import flatten, unflatten
@@ -37,21 +39,37 @@ def sweep(seeds: dict[Node, Any], wanted: Iterable[Node] | None = None, recorded
     """
     if recorded:
         seeds = {node: g if isinstance(g, Traced) else as_recorded(g, None) for node, g in seeds.items()}
-    ends = set() if wanted is None else set(wanted)
-    order = sorted(reachable(seeds, ends), key=lambda node: node.tick)
-    needed = None if wanted is None else _leading_to(ends, order)
-    oldest = next((node.tick for node in order if node.op is not None), 0)
-    careful = recorded or written_since(oldest)
+    ends, needed = (set(), None) if wanted is None else _limits(seeds, set(wanted))
+    last_write = written_last()
     cotangents, found = dict(seeds), {}
-    for node in reversed(order):
-        g = cotangents.pop(node, None)
-        if g is None:
-            continue
+    newest = [(-node.tick, node) for node in seeds]  # a heap: all that leads to a node is newer than the node itself
+    heapify(newest)
+    while newest:
+        node = heappop(newest)[1]
+        g, op = cotangents.pop(node), node.op
         if node in ends or (wanted is None and node.tensor is not None):
             found[node] = g
-        if node.op is not None and node not in ends:
-            for parent, share in _pull(node, g, needed, recorded, careful):
-                cotangents[parent] = share if parent not in cotangents else _add(cotangents[parent], share)
+        if op is None or node in ends:
+            continue
+        inputs, parents, out = node.inputs, node.parents, node.out
+        if recorded or last_write > node.tick or inputs is None:
+            inputs, out = _values(node, recorded)
+        shares = None if op.pullback is None else op.pullback(g, out, *inputs, **node.params)
+        rules = op.vjp if shares is None else shares
+        if len(rules) < len(parents):
+            _require_rules(node, len(rules))
+        for i, parent in enumerate(parents):  # written out, since all of a backward's own cost is here
+            if parent is None or rules[i] is None or (needed is not None and parent not in needed):
+                continue
+            share = rules[i](g, out, *inputs, **node.params) if shares is None else shares[i]
+            raw = node.inputs[i]
+            if share.__class__ is not list and (share.shape != raw.shape or share.dtype != raw.dtype):
+                share = _fit(share, raw, node)
+            if parent in cotangents:
+                cotangents[parent] = _add(cotangents[parent], share)
+            else:
+                cotangents[parent] = share
+                heappush(newest, (-parent.tick, parent))
     return found
 
 
@@ -68,12 +86,16 @@ def reachable(roots: Iterable[Node], ends: set[Node]) -> set[Node]:
     return seen
 
 
-def _leading_to(ends: set[Node], order: list[Node]) -> set[Node]:
-    needed = set(ends)
-    for node in order:
+def _limits(seeds: Iterable[Node], wanted: set[Node]) -> tuple[set[Node], set[Node] | None]:
+    """Where a sweep for the `wanted` nodes ends, and what leads to them: None if everything does."""
+    nodes = reachable(seeds, wanted)
+    if all(node.op is not None or node in wanted for node in nodes):
+        return wanted, None
+    needed = set(wanted)
+    for node in sorted(nodes, key=lambda node: node.tick):
         if any(parent in needed for parent in node.parents or ()):
             needed.add(node)
-    return needed
+    return wanted, needed
 
 
 def _add(a: Any, b: Any) -> Any:
@@ -82,40 +104,11 @@ def _add(a: Any, b: Any) -> Any:
     return a + b
 
 
-def _pull(node: Node, g: Any, needed: set[Node] | None, recorded: bool, careful: bool) -> list[tuple[Node, Any]]:
-    """What `node` passes on to each of its parents, given its own cotangent `g`."""
-    op, inputs, out = node.op, node.inputs, node.out
-    if inputs is None:
-        what = "the graph of this value was freed by an earlier backward"
-        raise GradientError(explain("backward", what, "backward(retain_graph=True) the first time"))
-    if op is ITEM:
-        (parent,) = node.parents
-        return [(parent, [g if i == node.params["index"] else None for i in range(len(parent.out))])]
-    if careful:
-        inputs, out = _values(node, recorded)
-    if op.pullback is not None:
-        return _pull_all(node, op.pullback(g, out, *inputs, **node.params), needed)
-    shares = []
-    if any(node.parents[len(op.vjp) :]):
-        what = f"it has {len(op.vjp)} gradient rules for {len(node.parents)} inputs"
-        raise RuleError(explain(op.name, what, "give one per input: None where there is no gradient"))
-    for rule, parent, raw in zip(op.vjp, node.parents, node.inputs, strict=False):
-        if parent is None or rule is None or (needed is not None and parent not in needed):
-            continue
-        share = rule(g, out, *inputs, **node.params)
-        if share.shape != raw.shape or share.dtype != raw.dtype:
-            share = _fit(share, raw, node)
-        shares.append((parent, share))
-    return shares
-
-
-def _pull_all(node: Node, shares: Any, needed: set[Node] | None) -> list[tuple[Node, Any]]:
-    """The same for an operation that gives all its cotangents at once."""
-    return [
-        (parent, share if (share.shape, share.dtype) == (raw.shape, raw.dtype) else _fit(share, raw, node))
-        for share, parent, raw in zip(shares, node.parents, node.inputs, strict=True)
-        if parent is not None and share is not None and (needed is None or parent in needed)
-    ]
+def _require_rules(node: Node, n: int) -> None:
+    """An operation may have more inputs than rules only where these inputs need no gradient."""
+    if any(node.parents[n:]):
+        what = f"it has {n} gradient rules for {len(node.parents)} inputs"
+        raise RuleError(explain(node.op.name, what, "give one per input: None where there is no gradient"))
 
 
 def _fit(share: Any, raw: Any, node: Node) -> Any:
@@ -144,13 +137,16 @@ def _blame(node: Node, share: Any, raw: Any) -> str:
 
 def _values(node: Node, recorded: bool) -> tuple[list[Any], Any]:
     """The inputs and the output of a node as its rule is to see them."""
+    if node.inputs is None:
+        what = "the graph of this value was freed by an earlier backward"
+        raise GradientError(explain("backward", what, "backward(retain_graph=True) the first time"))
     inputs = [_checked(raw, parent, node) for raw, parent in zip(node.inputs, node.parents, strict=True)]
     out = node.out if written_at_any(node.out) <= node.tick else _Stale(node.out, node)
     if not recorded:
         return inputs, out
     tensors = [as_recorded(*pair) for pair in zip(inputs, node.parents, strict=True)]
     if isinstance(out, tuple):
-        return tensors, tuple(as_recorded(o, Node(ITEM, [None], [node], {"index": i}, o)) for i, o in enumerate(out))
+        return tensors, tuple(as_recorded(o, item_node(node, i)) for i, o in enumerate(out))
     return tensors, as_recorded(out, node)
 
 

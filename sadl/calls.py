@@ -54,9 +54,10 @@ def plain_unless_tracked(args: Any, kwargs: dict[str, Any], grad: bool) -> tuple
     plains = []
     for v in args:
         if isinstance(v, Traced):
-            if grad and v._node is not None:
+            if v._node is not None and grad:
                 return None
-            plains.append(v._plain() if v._raw is None else v._raw)
+            raw = v._raw
+            plains.append(v._plain() if raw is None else raw)
         elif v.__class__ in _NESTED:
             if grad and _is_tracked(v):
                 return None
@@ -64,12 +65,13 @@ def plain_unless_tracked(args: Any, kwargs: dict[str, Any], grad: bool) -> tuple
         else:
             plains.append(v)
     for v in kwargs.values():
-        if isinstance(v, Traced) or v.__class__ in _NESTED:
+        if v.__class__ in _NESTED or isinstance(v, Traced):
             return None if grad and _is_tracked(kwargs.values()) else (plains, plain_all(kwargs))
     return plains, kwargs
 
 
 _NESTED = {list, tuple, dict}
+_ndarray = np.ndarray
 
 
 def leaves_of(value: Any) -> list[Any]:
@@ -101,10 +103,10 @@ def read(tensor: Any, how: str, instead: str = "") -> None:
 
 def rewrap(like: Any, result: Any) -> Any:
     """NumPy's result with its arrays as Tensors; what is not an array stays, and so do matrices and masked arrays."""
-    if result.__class__ is np.ndarray:
+    if result.__class__ is _ndarray:
         return like._wrap(result)
-    if isinstance(result, np.generic) and result.dtype.kind in "fciub":
-        return like._wrap(result)
+    if isinstance(result, np.generic):
+        return like._wrap(np.asarray(result)) if result.dtype.kind in "fciub" else result
     if isinstance(result, tuple) and hasattr(result, "_fields"):
         return type(result)(*(rewrap(like, r) for r in result))
     if isinstance(result, (tuple, list)):
@@ -160,10 +162,22 @@ def place_written(func: Callable[..., Any]) -> int:
     return places[0] if places else sys.maxsize
 
 
+class _Entries(dict[Callable[..., Any], tuple[Callable[..., Any] | None, set[str], int]]):
+    """For a NumPy function: sadl's own if there is one, what that accepts by name, and the position of `out`."""
+
+    def __missing__(self, func: Callable[..., Any]) -> tuple[Callable[..., Any] | None, set[str], int]:
+        body = FUNCTIONS.get(func)
+        self[func] = found = body, accepted(body) if body else set(), place_written(func)
+        return found
+
+
+ENTRIES = _Entries()
+
+
 def function_call(like: Any, func: Callable[..., Any], body: Any, args: Any, kwargs: Any) -> Any:
     """A NumPy function that something listens to: sadl's own of that signature, if it has one, or NumPy's."""
     out, args, rest = without_out(func, args, kwargs)
-    if body is not None and (not rest or rest.keys() <= accepted(body)):
+    if body is not None and accepted(body).issuperset(rest):
         result = body(*args, **rest)
     elif "out" in kwargs and out is not None:
         result = library_call(like, _into_copy(func), (*args, out), rest)
@@ -396,7 +410,7 @@ def method(name: str) -> Callable[..., Any]:
         if "out" in kwargs or len(args) >= place:
             pass
         elif mode.recorder is not None or (mode.grad and self._node is not None):
-            if body is not None and (not kwargs or kwargs.keys() <= known):
+            if body is not None and known.issuperset(kwargs):
                 return body(self, *args, **kwargs)
         else:
             unheard = plain_unless_tracked(args, kwargs, mode.grad)
@@ -407,6 +421,21 @@ def method(name: str) -> Callable[..., Any]:
         return function_call(self, fn if body is None else native, body, (self, *args), kwargs)
 
     return run
+
+
+def in_place(op: Op) -> Callable[[Any, Any], Any]:
+    """An operator like `+=`."""
+
+    def method(self: Any, other: Any) -> Any:
+        if is_heard(self, other):
+            return write(self, bind(op, *kept(op.fn, (self, other), self)))
+        if versions:
+            check_current(op.name, self, other)
+        op.fn(self._plain(), plain(other), out=self._raw)
+        note_change(self)
+        return self
+
+    return method
 
 
 def on_memory(name: str, *, changes: bool = False, exposes: bool = False) -> Callable[..., Any]:

@@ -120,6 +120,27 @@ def numpy_function(*functions: Callable[..., Any], method: str = "", ufunc_metho
     return add
 
 
+def axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """The axes meant by NumPy's `axis` argument: sorted, non-negative, each once."""
+    if axis is None:
+        return tuple(range(ndim))
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
+    given = axis if isinstance(axis, tuple) else (axis,)
+    if ndim == 0 and given in ((0,), (-1,)):  # NumPy lets a number pass for a row
+        return ()
+    found = tuple(sorted(_axis(int(a), ndim) for a in given))
+    if len(set(found)) != len(found):
+        raise ValueError(f"[axis] duplicate value in axis={axis}.")
+    return found
+
+
+def _axis(a: int, ndim: int) -> int:
+    if not -ndim <= a < ndim:
+        raise np.exceptions.AxisError(a, ndim)
+    return a % ndim
+
+
 def loop_dtypes(op: Op, *avals: Any) -> tuple[np.dtype, ...]:
     """The dtypes an elementwise op computes in: one per input, then the output's, as NumPy (NEP 50) decides."""
     kinds: list[Any] = [np.dtype(bool) if isinstance(a, bool) else getattr(a, "dtype", type(a)) for a in avals]

@@ -90,8 +90,12 @@ class Traced:
         raise NotImplementedError
 
 
-ITEM = Op("item", lambda outs, *, index: outs[index], "call", (None,))  # one result of an operation with several
-ITEM.differentiable = True
+ITEM = Op(  # one result of an operation with several, whose cotangent is a list with one for each
+    "item",
+    lambda outs, *, index, of: outs[index],
+    "call",
+    (lambda g, y, outs, *, index, of: [g if i == index else None for i in range(of)],),
+)
 ALIAS = Op("alias", lambda x: x, "view", (lambda g, y, x: g,))  # the same value under a node of its own
 
 
@@ -112,17 +116,23 @@ def arrayed(x: Any) -> Any:
 
 def bind(op: Op, *inputs: Any, **params: Any) -> Any:
     """Run `op` on plain arrays, wrap the result like the first Tensor among `inputs`, and record it where needed."""
-    raws = []
+    raws: list[Any] = []
+    parents: list[Node | None] = []
     first = None
     tracked = False
     for x in inputs:
         if isinstance(x, Traced):
             first = x
-            if x._node is not None:
+            node = x._node
+            if node is not None:
                 tracked = True
+            parents.append(node)
             raw = x._raw
             raws.append(x._plain() if raw is None else raw)
+        elif x.__class__ in _SEQUENCES:
+            return bind(op, *map(arrayed, inputs), **params)
         else:
+            parents.append(None)
             raws.append(x)
     if first is None:
         return op.run(*raws, **params)
@@ -133,32 +143,41 @@ def bind(op: Op, *inputs: Any, **params: Any) -> Any:
     if versions and op.differentiable:
         check_current(op.name, *inputs if op.pullback else itertools.compress(inputs, op.vjp or ()))
     try:
-        out = op.run(*raws, **params)
+        out = op.run(*raws, **params) if params else op.run(*raws)
     except (ValueError, TypeError, IndexError) as error:
         raise _located(op, raws, error) from None
+    tracked = tracked and op.differentiable
     if op.outs != 1:
-        return _bind_many(op, inputs, raws, params, out, first, mode, tracked)
+        return _bind_many(op, inputs, raws, parents, params, out, first, mode, tracked)
     result = first._wrap(out)
-    if tracked and op.differentiable and out.dtype.kind in "fc":
-        parents = [x._node if isinstance(x, Traced) else None for x in inputs]
-        result._node = Node(op, raws, parents, params, result._raw)
+    if tracked and (raw := result._raw).dtype.kind in "fc":
+        result._node = Node(op, raws, parents, params, raw)
     if mode.recorder is not None:
         mode.recorder.record(op, inputs, params, (result,))
     return result
 
 
-def _bind_many(op: Op, inputs: Any, raws: Any, params: Any, out: Any, first: Traced, mode: Mode, tracked: bool) -> Any:
+_SEQUENCES = {list, tuple}
+
+
+def _bind_many(
+    op: Op, inputs: Any, raws: Any, parents: Any, params: Any, out: Any, first: Traced, mode: Mode, tracked: bool
+) -> Any:
     """The same for an operation with several results: one node for all, and one that picks each."""
     results = tuple(first._wrap(o) for o in out)
-    if tracked and op.differentiable:
-        parents = [x._node if isinstance(x, Traced) else None for x in inputs]
+    if tracked:
         node = Node(op, raws, parents, params, tuple(r._raw for r in results))
         for i, result in enumerate(results):
             if result.dtype.kind in "fc":
-                result._node = Node(ITEM, [None], [node], {"index": i}, result._raw)
+                result._node = item_node(node, i)
     if mode.recorder is not None:
         mode.recorder.record(op, inputs, params, results)
     return results
+
+
+def item_node(node: Node, index: int) -> Node:
+    """The node of one of the results of `node`."""
+    return Node(ITEM, [None], [node], {"index": index, "of": len(node.out)}, node.out[index])
 
 
 def _no_gradient(op: Op) -> str:
@@ -308,9 +327,9 @@ def check_current(name: str, *values: Any) -> None:
             raise StaleValueError(explain(name, what, "take the view again after the change, or change a copy"))
 
 
-def written_since(when: int) -> bool:
-    """Whether any memory that still exists was written in place after that tick."""
-    return bool(_written) and _last_write[0] > when
+def written_last() -> int:
+    """The tick of the last in-place write to any memory that still exists, 0 if there was none."""
+    return _last_write[0] if _written else 0
 
 
 def written_at(array: Any) -> int:

@@ -15,18 +15,18 @@ import numpy as np
 from sadl import ops
 from sadl.backend import Device, check_device
 from sadl.calls import (
+    ENTRIES,
     accept_own_change,
     attribute,
     function_call,
     general_ufunc,
+    in_place,
     is_heard,
-    kept,
     leaves_of,
     method,
     note_change,
     on_memory,
     part,
-    place_written,
     plain_all,
     plain_unless_tracked,
     read,
@@ -35,7 +35,7 @@ from sadl.calls import (
     write,
 )
 from sadl.errors import GradientError, ShapeError, UnrecordedError, explain
-from sadl.op import ALIASES, FUNCTIONS, HOST, METADATA, METHODS, OPS, UFUNCS, Op
+from sadl.op import ALIASES, HOST, METADATA, METHODS, OPS, UFUNCS, Op
 from sadl.ops.indexing import is_data_dependent, take_item
 from sadl.ops.movement import reshape_, transpose_
 from sadl.tape import (
@@ -55,7 +55,7 @@ from sadl.tape import (
 )
 
 _view: Any = np.ndarray.view
-_LISTS = {list, tuple}
+_ndarray = np.ndarray
 
 
 class Tensor(Traced):
@@ -104,21 +104,21 @@ class Tensor(Traced):
         if method == "__call__" and not kwargs:
             op = UFUNCS.get(ufunc)
             if op is not None:
-                if inputs[0].__class__ in _LISTS or inputs[-1].__class__ in _LISTS:
-                    inputs = tuple(map(arrayed, inputs))
                 return bind(op, *inputs)
         return general_ufunc(self, ufunc, method, inputs, kwargs)
 
     def __array_function__(self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         mode = MODE.get()
+        body, known, place = ENTRIES[func]
+        simple = len(args) <= place and "out" not in kwargs
         unheard = None if mode.recorder is not None else plain_unless_tracked(args, kwargs, mode.grad)
-        if unheard is not None and "out" not in kwargs and len(args) <= place_written(func):
-            return rewrap(self, func(*unheard[0], **unheard[1]))
         if unheard is not None:
+            if simple:
+                result = func(*unheard[0], **unheard[1])
+                return self._wrap(result) if result.__class__ is _ndarray else rewrap(self, result)
             return run_plain(self, func, args, kwargs)
-        body = FUNCTIONS.get(func)
-        if body is not None and not kwargs and len(args) <= place_written(func):
-            return body(*args)
+        if simple and body is not None and known.issuperset(kwargs):
+            return body(*args, **kwargs)
         if func in METADATA or func in HOST:
             if func in HOST:
                 read(self, f"np.{func.__name__}")
@@ -274,12 +274,18 @@ class Tensor(Traced):
     def __len__(self) -> int:
         return len(self._plain())
 
+    def _is_unheard(self, name: str) -> bool:
+        """Whether nobody wants to know of an operation on this Tensor alone: no gradient, no capture."""
+        if self._node is not None or MODE.get().recorder is not None:
+            return False
+        if versions:
+            check_current(name, self)
+        return True
+
     # ---- shape and indexing -------------------------------------------------------------------------------------
 
     def __getitem__(self, item: Any) -> Any:
-        if self._node is None and MODE.get().recorder is None:
-            if versions:
-                check_current("getitem", self)
+        if self._is_unheard("getitem"):
             return self._wrap(self._plain()[plain_all(item)])
         if MODE.get().recorder is not None and is_data_dependent(item):
             read(self, "indexing with a boolean array, whose result's size depends on values", "np.where(mask, t, 0)")
@@ -312,13 +318,16 @@ class Tensor(Traced):
 
     @property
     def T(self) -> Any:
-        return transpose_(self)
+        return self._wrap(self._plain().T) if self._is_unheard("T") else transpose_(self)
 
     @property
     def mT(self) -> Any:
         return np.swapaxes(self, -1, -2)
 
-    def reshape(self, *shape: Any, order: str = "C") -> Any:
+    def reshape(self, *shape: Any, order: Any = "C") -> Any:
+        if self._is_unheard("reshape"):
+            raw = self._plain()
+            return self._wrap(raw.reshape(*shape) if order == "C" else raw.reshape(*shape, order=order))
         return reshape_(self, shape[0] if len(shape) == 1 else shape, order)
 
     def transpose(self, *axes: Any) -> Any:
@@ -356,8 +365,7 @@ class Tensor(Traced):
     # ---- copies -------------------------------------------------------------------------------------------------
 
     def __reduce__(self) -> Any:
-        state = {k: v for k, v in self.__dict__.items() if k not in ("_raw", "_node")}
-        return _rebuild, (type(self), self._plain(), self.requires_grad and self.is_leaf(), state)
+        return _rebuild, (type(self), self._plain(), self.requires_grad and self.is_leaf(), self._extra())
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.__reduce__()
@@ -365,7 +373,7 @@ class Tensor(Traced):
     def __copy__(self) -> Any:
         if not self.is_leaf():
             return np.copy(self)
-        return self._copied(dict(self._extra()))
+        return self._copied(self._extra())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if not self.is_leaf():
@@ -381,7 +389,8 @@ class Tensor(Traced):
         return tensor
 
     def _extra(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_raw", "_node")}
+        """What belongs to a copy besides the array and its place in the graph."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_raw", "_node", "_version")}
 
 
 class CpuTensor(Tensor, np.ndarray):  # type: ignore[misc]
@@ -395,7 +404,7 @@ class CpuTensor(Tensor, np.ndarray):  # type: ignore[misc]
         return self._raw
 
     def _wrap(self, array: Any) -> "CpuTensor":
-        if array.__class__ is not np.ndarray:
+        if array.__class__ is not _ndarray:
             array = np.asarray(array)
         tensor = _view(array, CpuTensor)
         tensor._raw = array
@@ -484,32 +493,20 @@ def _rebuild(cls: type, array: Any, requires_grad: bool, state: dict[str, Any]) 
 # ---- operators and methods -----------------------------------------------------------------------------------------
 
 
-def _in_place(op: Op) -> Callable[[Any, Any], Any]:
-    def method(self: Any, other: Any) -> Any:
-        if is_heard(self, other):
-            return write(self, bind(op, *kept(op.fn, (self, arrayed(other)), self)))
-        if versions:
-            check_current(op.name, self, other)
-        op.fn(self._plain(), plain(other), out=self._raw)
-        note_change(self)
-        return self
-
-    return method
-
-
 _SIMPLE = (Traced, np.ndarray, float, int, np.generic)
+_USUAL = {CpuTensor, CpuParameter, np.ndarray, float, int}  # the same, found faster
 
 
 def _binary(op: Op) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
     ufunc = op.fn
 
     def forward(self: Any, other: Any) -> Any:
-        if isinstance(other, _SIMPLE):
+        if other.__class__ in _USUAL or isinstance(other, _SIMPLE):
             return bind(op, self, other)
         return NotImplemented if _declines(other) else ufunc(self, other)
 
     def reflected(self: Any, other: Any) -> Any:
-        if isinstance(other, _SIMPLE):
+        if other.__class__ in _USUAL or isinstance(other, _SIMPLE):
             return bind(op, other, self)
         return NotImplemented if _declines(other) else ufunc(other, self)
 
@@ -558,7 +555,7 @@ for _name, _fn in _ARITHMETIC.items():
     _forward, _reflected = _binary(UFUNCS[_fn])
     setattr(Tensor, f"__{_name}__", _forward)
     setattr(Tensor, f"__r{_name}__", _reflected)
-    setattr(Tensor, f"__i{_name}__", _in_place(UFUNCS[_fn]))
+    setattr(Tensor, f"__i{_name}__", in_place(UFUNCS[_fn]))
 for _name, _fn in _COMPARISONS.items():
     setattr(Tensor, f"__{_name}__", _binary(UFUNCS[_fn])[0])
 for _name, _fn in {"__eq__": np.equal, "__ne__": np.not_equal}.items():

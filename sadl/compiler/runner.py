@@ -20,7 +20,7 @@ from sadl.compiler.shot import Shot, same
 from sadl.config import config
 from sadl.errors import CaptureError, explain
 from sadl.op import Op
-from sadl.tape import ITEM, Node, Traced, plain, touch, toucher
+from sadl.tape import Node, Traced, item_node, plain, touch, toucher
 from sadl.tensor import CpuTensor, Tensor
 from sadl.tree import LEAF, unflatten
 
@@ -185,7 +185,7 @@ class _Gradient:
         outs = tuple(results[k]._raw for k in self._live)
         node = Node(self.op, inputs, parents, {"residuals": residuals}, outs)
         for index, k in enumerate(self._live):
-            results[k]._node = Node(ITEM, [None], [node], {"index": index}, outs[index])
+            results[k]._node = item_node(node, index)
 
     def _pull_back(self, gs: list[Any], out: Any, *inputs: Any, residuals: list[Any]) -> list[Any]:
         cotangents = [z if g is None else g for g, z in zip(gs, self._zeros, strict=True)]

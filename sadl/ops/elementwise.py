@@ -6,12 +6,13 @@ and one gradient rule per input. Un-broadcasting a cotangent is left to the swee
 Ties in `maximum` and `minimum` share the gradient equally.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from sadl.op import Aval, Op, _shape, elementwise, numpy_function
-from sadl.tape import arrayed, bind
+from sadl.tape import bind
 
 ANY, POSITIVE, UNIT, NONZERO = (-2.0, 2.0), (0.2, 3.0), (-0.9, 0.9), (0.5, 2.0)
 LOG2, LOG10 = float(np.log(2.0)), float(np.log(10.0))
@@ -40,6 +41,15 @@ def _power_exponent(g: Any, z: Any, x: Any, y: Any) -> Any:
 def _slope_of_absolute(g: Any, y: Any, x: Any) -> Any:
     """The sign of `x`; for a complex `x` its conjugate, since dy = Re(conj(sign) dx)."""
     return g * np.sign(x) if x.dtype.kind != "c" else g * np.conjugate(x) / np.where(y == 0, 1, y)
+
+
+_zero = functools.cache(lambda dtype: np.zeros((), dtype))
+
+
+def _only(c: Any, g: Any, *, otherwise: bool = False) -> Any:
+    """`g` where `c` holds (or does not), else 0: as an array on plain ones, since NumPy is slow with Python numbers."""
+    zero = _zero(g.dtype) if g.__class__ is np.ndarray else 0
+    return np.where(c, zero, g) if otherwise else np.where(c, g, zero)
 
 
 def _share(g: Any, tie: Any, wins: Any) -> Any:
@@ -120,8 +130,8 @@ isnan     = elementwise(np.isnan, "isnan({x})", [None])
 isinf     = elementwise(np.isinf, "isinf({x})", [None])
 isfinite  = elementwise(np.isfinite, "isfinite({x})", [None])
 
-where     = elementwise(np.where, "where({c}, {x}, {y})", [None, lambda g, z, c, x, y: np.where(c, g, 0),
-                                                           lambda g, z, c, x, y: np.where(c, 0, g)], tested=False)
+where     = elementwise(np.where, "where({c}, {x}, {y})", [None, lambda g, z, c, x, y: _only(c, g),
+                                                           lambda g, z, c, x, y: _only(c, g, otherwise=True)], tested=False)
 # fmt: on
 
 
@@ -205,10 +215,10 @@ def full_like_(a: Any, fill_value: Any, dtype: Any = None, order: str = "K", sub
 
 
 @numpy_function(np.where)
-def where_(condition: Any, *values: Any) -> Any:
-    if len(values) != 2:
+def where_(condition: Any, x: Any = None, y: Any = None, /) -> Any:
+    if x is None or y is None:
         raise TypeError("[where] np.where(condition) alone has a size that depends on values. Instead: np.nonzero(c).")
-    return bind(where, condition, *map(arrayed, values))
+    return bind(where, condition, x, y)
 
 
 @numpy_function(np.clip, method="clip")

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from sadl.op import Aval, Op, call, numpy_function, view
+from sadl.op import Aval, Op, axes, call, numpy_function, view
 from sadl.ops.elementwise import iota
-from sadl.ops.reductions import axes
 from sadl.tape import bind
 
 ARRAY = "array"
@@ -48,7 +47,7 @@ def _decode(item: Any, left: Any) -> Any:
 
 
 def _zeros(shape: tuple[int, ...], like: Any) -> Any:
-    return np.zeros_like(like, shape=shape)
+    return np.zeros(shape, like.dtype) if like.__class__ is np.ndarray else np.zeros_like(like, shape=shape)
 
 
 def _unslice(g: Any, *, shape: tuple[int, ...], index: Any) -> Any:

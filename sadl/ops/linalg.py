@@ -13,7 +13,7 @@ from sadl.tape import Traced, arrayed, bind
 
 
 def _mT(x: Any) -> Any:
-    return np.swapaxes(x, -1, -2)
+    return x.swapaxes(-1, -2)
 
 
 def _vjp_left(g: Any, z: Any, a: Any, b: Any) -> Any:

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from sadl.op import Aval, Op, call, numpy_function, view
-from sadl.ops.reductions import axes
+from sadl.op import Aval, Op, axes, call, numpy_function, view
 from sadl.tape import arrayed, bind
 
 # fmt: off
-reshape   = view("reshape", lambda x, *, shape: x.reshape(shape), [lambda g, y, x, *, shape: np.reshape(g, x.shape)])
+reshape   = view("reshape", lambda x, *, shape: x.reshape(shape), [lambda g, y, x, *, shape: g.reshape(x.shape)])
 transpose = view("transpose", lambda x, *, order: x.transpose(order),
                  [lambda g, y, x, *, order: np.transpose(g, _inverse(order))])
 broadcast_to = view("broadcast_to", lambda x, *, shape: np.broadcast_to(x, shape), [lambda g, y, x, *, shape: g])

@@ -10,38 +10,29 @@ from typing import Any
 
 import numpy as np
 
-from sadl.op import numpy_function, reduction
+from sadl.op import axes, numpy_function, reduction
 from sadl.tape import bind
-
-
-def axes(axis: Any, ndim: int) -> tuple[int, ...]:
-    """The axes meant by NumPy's `axis` argument: sorted, non-negative, each once."""
-    if axis is None:
-        return tuple(range(ndim))
-    if type(axis) is int and -ndim <= axis < ndim:
-        return (axis % ndim,)
-    given = axis if isinstance(axis, tuple) else (axis,)
-    if ndim == 0 and given in ((0,), (-1,)):  # NumPy lets a number pass for a row
-        return ()
-    found = tuple(sorted(_axis(int(a), ndim) for a in given))
-    if len(set(found)) != len(found):
-        raise ValueError(f"[axis] duplicate value in axis={axis}.")
-    return found
-
-
-def _axis(a: int, ndim: int) -> int:
-    if not -ndim <= a < ndim:
-        raise np.exceptions.AxisError(a, ndim)
-    return a % ndim
 
 
 def keep(value: Any, x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
     """A reduced value with the reduced axes put back as size 1, so that it broadcasts against `x`."""
-    return value if keepdims else np.reshape(value, tuple(1 if i in axis else n for i, n in enumerate(x.shape)))
+    return value if keepdims else value.reshape([1 if i in axis else n for i, n in enumerate(x.shape)])
+
+
+SMALL = 4096  # elements that are copied sooner than np.broadcast_to gets going
+
+
+def spread(value: Any, shape: tuple[int, ...]) -> Any:
+    """np.broadcast_to for a gradient rule."""
+    if value.__class__ is not np.ndarray or math.prod(shape) > SMALL:
+        return np.broadcast_to(value, shape)
+    out = np.empty(shape, value.dtype)
+    out[...] = value
+    return out
 
 
 def _vjp_sum(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
-    return np.broadcast_to(keep(g, x, axis, keepdims), x.shape)
+    return spread(keep(g, x, axis, keepdims), x.shape)
 
 
 def _vjp_extreme(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -67,14 +58,13 @@ def sum_(
     dtype: Any = None,
     out: Any = None,
     keepdims: Any = False,
-    initial: Any = 0,
+    initial: Any = None,
     where: Any = True,
 ) -> Any:
     a = a if dtype is None else a.astype(dtype)
     a = a if where is True else np.where(where, a, 0)
-    total = _reduce(reduce_sum, a, axis, keepdims)
-    plain_start = initial is None or initial is np._NoValue or (isinstance(initial, int) and initial == 0)
-    return total if plain_start else total + initial
+    total = bind(reduce_sum, a, axis=axes(axis, a.ndim), keepdims=bool(keepdims))
+    return total if initial is None or initial is np._NoValue else total + initial
 
 
 def _extreme(name: str, op: Any, ufunc: np.ufunc, worst: float) -> Any:
