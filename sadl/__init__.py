@@ -31,6 +31,7 @@ from sadl.tape import enable_grad, no_grad, no_grad_fn, set_global_grad_mode
 from sadl.tape import is_grad_enabled as get_current_global_grad_mode
 from sadl.tape import is_grad_enabled as is_global_grad_mode_enabled
 from sadl.tensor import Parameter, Tensor
+from sadl.transforms import checkpoint, custom_vjp, elementwise_grad, hessian, hvp, jacobian, jvp
 
 _LATER = {
     "BACKEND": "sadl.backend",
@@ -67,9 +68,12 @@ __all__ = [
     "__version__",
     "backward",
     "check_grads",
+    "checkpoint",
     "compile",
     "config",
     "copy_to_device",
+    "custom_vjp",
+    "elementwise_grad",
     "enable_grad",
     "errors",
     "eye",
@@ -77,7 +81,11 @@ __all__ = [
     "get_current_global_grad_mode",
     "grad",
     "grad_ops",
+    "hessian",
+    "hvp",
     "is_global_grad_mode_enabled",
+    "jacobian",
+    "jvp",
     "load",
     "make_ir",
     "nn",

@@ -17,11 +17,11 @@ from sadl.tape import (
     MODE,
     Node,
     Traced,
+    check_current,
     enable_grad,
     item_node,
     no_grad,
     plain,
-    require_float,
     version,
     written_at,
     written_last,
@@ -62,6 +62,8 @@ def sweep(seeds: dict[Node, Any], wanted: Iterable[Node] | None = None, recorded
             if parent is None or rules[i] is None or (needed is not None and parent not in needed):
                 continue
             share = rules[i](g, out, *inputs, **node.params) if shares is None else shares[i]
+            if share is None:
+                continue
             raw = node.inputs[i]
             if share.__class__ is not list and (share.shape != raw.shape or share.dtype != raw.dtype):
                 share = _fit(share, raw, node)
@@ -141,7 +143,9 @@ def _values(node: Node, recorded: bool) -> tuple[list[Any], Any]:
         what = "the graph of this value was freed by an earlier backward"
         raise GradientError(explain("backward", what, "backward(retain_graph=True) the first time"))
     inputs = [_checked(raw, parent, node) for raw, parent in zip(node.inputs, node.parents, strict=True)]
-    out = node.out if written_at_any(node.out) <= node.tick else _Stale(node.out, node)
+    outs = node.out if isinstance(node.out, tuple) else (node.out,)
+    present = tuple(o if written_at(o) <= node.tick else _Stale(o, node) for o in outs)
+    out = present if isinstance(node.out, tuple) else present[0]
     if not recorded:
         return inputs, out
     tensors = [as_recorded(*pair) for pair in zip(inputs, node.parents, strict=True)]
@@ -209,7 +213,7 @@ def backward(
             explain("backward", what, "make the inputs with requires_grad=True, outside sadl.no_grad()")
         )
     seed = _seed(loss, grad)
-    _require_current(loss._node)
+    require_current(loss._node)
     recorded = create_graph or MODE.get().recorder is not None
     with enable_grad() if create_graph else no_grad():
         found = sweep({loss._node: seed}, recorded=recorded)
@@ -220,6 +224,9 @@ def backward(
 
 def _seed(value: Any, grad: Any) -> Any:
     if grad is None:
+        if value.dtype.kind != "f":
+            what = f"gradients start from a real floating number, found {value.dtype}"
+            raise GradientError(explain("backward", what, "np.real(z), np.abs(z), or x.astype(float)"))
         if value.size != 1:
             what = f"gradients start from one number, found shape {value.shape}"
             raise GradientError(explain("backward", what, "reduce it (loss.mean()), or pass its cotangent"))
@@ -229,7 +236,7 @@ def _seed(value: Any, grad: Any) -> Any:
     return grad if isinstance(grad, Tensor) and grad.dtype == value.dtype else np.asarray(plain(grad), value.dtype)
 
 
-def _require_current(node: Node) -> None:
+def require_current(node: Node) -> None:
     """The gradient is by what a Tensor was when it was computed; that must be what it is now."""
     if node.op is not None and written_at_any(node.out) > node.tick:
         what = "the value to be differentiated was changed in place since, which was not recorded"
@@ -278,7 +285,7 @@ def vjp(f: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], Any]]:
     differentiated, the cotangents can be differentiated again.
     """
     leaves, structure = flatten(args)
-    inputs = [_input(x) for x in leaves]
+    inputs = [input_of(x) for x in leaves]
     with enable_grad():
         out = f(*unflatten(structure, inputs))
     outs, out_structure = flatten(out)
@@ -287,45 +294,51 @@ def vjp(f: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], Any]]:
         cotangents, _ = flatten(cotangent)
         if len(cotangents) != len(outs):
             raise GradientError(explain("vjp", f"{len(cotangents)} cotangents for {len(outs)} outputs"))
-        found = _pull_back(outs, cotangents, inputs)
+        found = pull_back(outs, cotangents, inputs)
         grads = unflatten(structure, found)
         return grads
 
     return unflatten(out_structure, outs), pullback
 
 
-def _input(x: Any) -> Any:
+def input_of(x: Any) -> Any:
     """A Tensor on the memory of `x` with a node of its own, linked to that of `x`."""
     if not hasattr(x, "dtype") and not isinstance(x, (float, complex)):
         return x
     raw = plain(x) if isinstance(x, Traced) else np.asarray(x)
     if raw.dtype.kind not in "fc":
         return x
+    recorder = MODE.get().recorder
+    if recorder is not None:
+        recorder.value(x)  # what a program reads on each call is the caller's own object, not the Tensor made here
     tensor = np.ndarray.view(raw, CpuTensor)
     tensor._raw, tensor._version = raw, version(raw)
     parent = x._node if isinstance(x, Traced) and MODE.get().grad else None
+    if parent is not None:
+        check_current("vjp", x)
     tensor._node = leaf_node(tensor) if parent is None else Node(ALIAS, [raw], [parent], {}, raw)
     return tensor
 
 
-def _pull_back(outs: list[Any], cotangents: list[Any], inputs: list[Any]) -> list[Any]:
+def pull_back(outs: list[Any], cotangents: list[Any], inputs: list[Any], outer: bool | None = None) -> list[Any]:
+    """Cotangents of `inputs` from those of `outs`; `outer`: whether they are to be differentiated, if that is known."""
     wanted = [x._node for x in inputs if isinstance(x, Tensor) and x._node is not None]
     seeds: dict[Node, Any] = {}
     for out, cotangent in zip(outs, cotangents, strict=True):
         if isinstance(out, Tensor) and out._node is not None:
             seed = _seed(out, cotangent)
-            _require_current(out._node)
+            require_current(out._node)
             seeds[out._node] = seed if out._node not in seeds else seeds[out._node] + seed
     mode = MODE.get()
-    outer = mode.grad and _is_outer(seeds, set(wanted))
+    outer = mode.grad and is_outer(seeds, set(wanted)) if outer is None else outer
     recorded = outer or mode.recorder is not None
     with enable_grad() if outer else no_grad():
         found = sweep(seeds, wanted, recorded)
     given = {id(plain(g)) for g in seeds.values()}
-    return [_cotangent(x, found, given) for x in inputs]
+    return [cotangent_of(x, found, given) for x in inputs]
 
 
-def _is_outer(seeds: dict[Node, Any], wanted: set[Node]) -> bool:
+def is_outer(seeds: dict[Node, Any], wanted: set[Node]) -> bool:
     """Whether somebody outside may differentiate the cotangents: they depend on nodes that are not our own."""
     if any(isinstance(g, Traced) and g._node is not None for g in seeds.values()):
         return True
@@ -333,7 +346,7 @@ def _is_outer(seeds: dict[Node, Any], wanted: set[Node]) -> bool:
     return any(n.op is None and n not in wanted for n in nodes) or any(n.op is ALIAS for n in wanted)
 
 
-def _cotangent(x: Any, found: dict[Node, Any], given: set[int]) -> Any:
+def cotangent_of(x: Any, found: dict[Node, Any], given: set[int]) -> Any:
     if not isinstance(x, Tensor) or x._node is None:
         return None
     g = found.get(x._node)
@@ -343,48 +356,109 @@ def _cotangent(x: Any, found: dict[Node, Any], given: set[int]) -> Any:
     return g if isinstance(g, Tensor) else x._wrap(g)
 
 
-def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., tuple[Any, Any]]:
+def let_go(values: Any, inputs: list[Any]) -> Any:
+    """`values` (nested) without their history, unless it leads to something other than our own `inputs`."""
+    leaves, structure = flatten(values)
+    own = {x._node for x in inputs if isinstance(x, Tensor)}
+    if is_outer({x._node: None for x in leaves if has_history(x)}, own):
+        return values
+    return unflatten(structure, [as_recorded(x._raw, None) if has_history(x) else x for x in leaves])
+
+
+def has_history(x: Any) -> bool:
+    return isinstance(x, Tensor) and x._node is not None
+
+
+def value_and_grad(
+    f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False
+) -> Callable[..., tuple[Any, Any]]:
     """A function that gives (f(*args), its gradient by the arguments `argnums`).
 
     `f` returns one number; an argument may be an array or a nested list, tuple or dict of arrays, and its gradient
-    has the same form. For a tuple of `argnums` the gradient is a tuple.
+    has the same form. For a tuple of `argnums` the gradient is a tuple; negative ones count from the last argument.
+    With `has_aux`, `f` returns (the number, anything else), and the result is ((f's number, anything else), gradient).
     Raises:
-        ValueError: the value is not of size 1, or an argument is not floating.
+        ValueError: the value is not of size 1, or an argument is not there, named twice, or not floating.
     """
-    many = isinstance(argnums, tuple)
-    chosen = argnums if isinstance(argnums, tuple) else (argnums,)
 
     def wrapped(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        for i in chosen:
-            _require_floats(args, i)
+        chosen = chosen_arguments("grad", argnums, args)
+        aux: list[Any] = []
 
         def of_chosen(*xs: Any) -> Any:
-            full = list(args)
-            for i, x in zip(chosen, xs, strict=True):
-                full[i] = x
-            return f(*full, **kwargs)
+            out = f(*replaced(args, chosen, xs), **kwargs)
+            if not has_aux:
+                return out
+            value, more = _pair(out)
+            aux.append(let_go(more, flatten(xs)[0]))
+            return value
 
         value, pullback = vjp(of_chosen, *(args[i] for i in chosen))
-        if np.size(value) != 1:
-            what = f"the function must return one number, found shape {np.shape(value)}"
+        if np.size(value) != 1 or getattr(value, "dtype", np.dtype(type(value))).kind != "f":
+            what = f"the function must return one number, real and floating, found {_described(value)}"
             raise GradientError(explain("grad", what, "reduce it, or use sadl.vjp"))
         grads = pullback(np.ones(np.shape(value), np.result_type(plain(value))))
-        return value, tuple(grads) if many else grads[0]
+        return (value, aux[0]) if has_aux else value, grads if isinstance(argnums, tuple) else grads[0]
 
     return wrapped
 
 
-def _require_floats(args: tuple[Any, ...], i: int) -> None:
-    if i >= len(args):
-        raise GradientError(explain("grad", f"argnums names argument {i}, but {len(args)} were given"))
-    for leaf in flatten(args[i])[0]:
-        require_float(np.result_type(plain(leaf)), "grad")
+def _described(value: Any) -> str:
+    return f"{value.dtype} of shape {value.shape}" if hasattr(value, "dtype") else f"a {type(value).__name__}"
 
 
-def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
-    """A function that gives the gradient of `f` by the arguments `argnums`; see `value_and_grad`."""
-    both = value_and_grad(f, argnums)
-    return lambda *args, **kwargs: both(*args, **kwargs)[1]
+def _pair(out: Any) -> Any:
+    if not isinstance(out, tuple) or len(out) != 2:
+        what = f"with has_aux=True the function must return a pair (value, aux), found {type(out).__name__}"
+        raise GradientError(explain("grad", what))
+    return out
+
+
+def chosen_arguments(who: str, argnums: int | tuple[int, ...], args: tuple[Any, ...]) -> tuple[int, ...]:
+    """The positions that `argnums` names, counted from 0; errors if one is not there, named twice or not floating."""
+    given = argnums if isinstance(argnums, tuple) else (argnums,)
+    if not all(isinstance(i, (int, np.integer)) for i in given):
+        raise TypeError(explain(who, f"argnums is an integer or a tuple of them, found {argnums!r}"))
+    for i in given:
+        if not -len(args) <= i < len(args):
+            raise GradientError(explain(who, f"argnums names argument {i}, but {len(args)} were given"))
+    chosen = tuple(i % len(args) for i in given)
+    for i in chosen:
+        if chosen.count(i) > 1:
+            raise GradientError(explain(who, f"argnums={argnums} names argument {i} twice"))
+        require_floats(who, f"argument {i}", args[i])
+    return chosen
+
+
+def require_floats(who: str, name: str, tree: Any) -> None:
+    """Raise if a leaf of `tree` is not floating; `name` says in the message which argument it is."""
+    for leaf in flatten(tree)[0]:
+        dtype = np.result_type(plain(leaf))
+        if dtype.kind not in "fc":
+            what = f"{name} is {dtype}, and only floating-point values have a gradient"
+            raise GradientError(explain(who, what, "convert with .astype(np.float32), or hold it constant"))
+
+
+def replaced(args: tuple[Any, ...], chosen: tuple[int, ...], values: Any) -> list[Any]:
+    """`args` with `values` at the positions `chosen`."""
+    full = list(args)
+    for i, value in zip(chosen, values, strict=True):
+        full[i] = value
+    return full
+
+
+def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that gives the gradient of `f` by the arguments `argnums`; see `value_and_grad`.
+
+    With `has_aux`, `f` returns (the number, anything else), and the result is (gradient, anything else).
+    """
+    both = value_and_grad(f, argnums, has_aux)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        value, gradient = both(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return wrapped
 
 
 # ---- checking ------------------------------------------------------------------------------------------------------

@@ -8,13 +8,14 @@ import functools
 import inspect
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from sadl.errors import GradientError, UnrecordedError, explain
-from sadl.op import CONSTANT, FUNCTIONS, METHODS, OPS, UFUNC_METHODS, UFUNCS, WRITES, Op
+from sadl.op import ALIASES, CONSTANT, FUNCTIONS, METHODS, OPS, UFUNCS, WRITES, Op, axes
+from sadl.ops import ufunc_methods
 from sadl.tape import (
     ALIAS,
     MODE,
@@ -74,6 +75,19 @@ _NESTED = {list, tuple, dict}
 _ndarray = np.ndarray
 
 
+def adopt(tensor: Any, src: Sequence[Any], creator_op: str | None, op_ctx: dict[str, Any]) -> None:
+    """Give `tensor` a place in the graph as the result of the op named `creator_op` on `src`."""
+    op = OPS.get(ALIASES.get(creator_op or "", creator_op or ""))
+    if op is None or not op.differentiable:
+        raise GradientError(f'Gradient propagation not supported for op "{creator_op}"')
+    if op.kind == "reduction":
+        axis, keepdims = op_ctx.get("axis"), bool(op_ctx.get("keepdims", False))
+        op_ctx = {"axis": axes(axis, np.ndim(src[0])), "keepdims": keepdims}
+    parents = [x._node if isinstance(x, Traced) else None for x in src]
+    if is_grad_enabled() and any(parents):
+        tensor._node = Node(op, [plain(x) for x in src], parents, op_ctx, tensor._raw)
+
+
 def leaves_of(value: Any) -> list[Any]:
     """The Tensors in `value`, at any depth."""
     return [x for x in flatten(value)[0] if isinstance(x, Traced)]
@@ -103,6 +117,8 @@ def read(tensor: Any, how: str, instead: str = "") -> None:
 
 def rewrap(like: Any, result: Any) -> Any:
     """NumPy's result with its arrays as Tensors; what is not an array stays, and so do matrices and masked arrays."""
+    if result is like._raw:
+        return like
     if result.__class__ is _ndarray:
         return like._wrap(result)
     if isinstance(result, np.generic):
@@ -120,7 +136,10 @@ def rewrap(like: Any, result: Any) -> Any:
 def run_plain(like: Any, func: Callable[..., Any], args: Any, kwargs: Any, written: Any = ()) -> Any:
     """Run a function where nothing listens: its results as Tensors like `like`, or `out` itself where that is given."""
     out = without_out(func, args, kwargs)[0]
-    changed = leaves_of([written, out, _target(func, args, kwargs) if func in WRITES else None])
+    overwrites = (
+        func in WRITES or kwargs.get("overwrite_input") or (func is np.nan_to_num and not kwargs.get("copy", True))
+    )
+    changed = leaves_of([written, out, _target(func, args, kwargs) if overwrites else None])
     whole = out is not None and "where" not in kwargs
     if not whole:
         check_current(getattr(func, "__name__", "in-place"), *changed)
@@ -151,12 +170,14 @@ def without_out(func: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, 
 @functools.cache
 def place_written(func: Callable[..., Any]) -> int:
     """The position of `out` among the arguments of a function; one beyond them all if it is given by keyword only."""
+    twin = getattr(np, func.__name__, func)
+    if isinstance(twin, np.ufunc):
+        return twin.nin
     if func in WRITES:
         return -1  # the function itself is to be looked at
     try:
         parameters = list(inspect.signature(func).parameters.values())
     except ValueError:  # a method, before NumPy told what it takes
-        twin = getattr(np, func.__name__, func)
         return place_written(twin) if twin is not func else sys.maxsize
     places = [i for i, p in enumerate(parameters) if p.name == "out" and p.kind is p.POSITIONAL_OR_KEYWORD]
     return places[0] if places else sys.maxsize
@@ -174,8 +195,17 @@ class _Entries(dict[Callable[..., Any], tuple[Callable[..., Any] | None, set[str
 ENTRIES = _Entries()
 
 
+def write_call(func: Any, args: Any, kwargs: Any) -> None:
+    """A function or method that changes its first argument, where something listens."""
+    body = WRITES[func]
+    given = inspect.signature(body).bind(*args, **kwargs)
+    _store(given.args[0], body(*given.args, **given.kwargs))
+
+
 def function_call(like: Any, func: Callable[..., Any], body: Any, args: Any, kwargs: Any) -> Any:
     """A NumPy function that something listens to: sadl's own of that signature, if it has one, or NumPy's."""
+    if func in WRITES:
+        return write_call(func, args, kwargs)
     out, args, rest = without_out(func, args, kwargs)
     if body is not None and accepted(body).issuperset(rest):
         result = body(*args, **rest)
@@ -195,13 +225,19 @@ def spelled(func: Any) -> str:
     return f"{package}.{name}" if package and not package.startswith("_") else name
 
 
+def _is_constant(func: Any) -> bool:
+    """Whether the result is known to be constant almost everywhere."""
+    ufunc = getattr(getattr(func, "__wrapped__", func), "__self__", func)
+    return func in CONSTANT or (ufunc in UFUNCS and not UFUNCS[ufunc].differentiable)
+
+
 def library_call(like: Any, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Run a function that has no entry in the table. Raises if a gradient would be lost."""
     leaves, structure = flatten((args, kwargs))
     heard = MODE.get().recorder is not None
     tensors = [x for x in leaves if isinstance(x, Traced) or (heard and isinstance(x, np.ndarray))]
     name = spelled(func)
-    if is_grad_enabled() and func not in CONSTANT and _is_tracked(tensors):
+    if is_grad_enabled() and not _is_constant(func) and _is_tracked(tensors):
         what = f"np.{name} has no gradient rule, so its result could not be differentiated"
         raise UnrecordedError(
             explain(name, what, "call it under sadl.no_grad(), or add it (CONTRIBUTING.md, 'Adding an op')")
@@ -230,24 +266,32 @@ def general_ufunc(self: Any, ufunc: np.ufunc, method: str, inputs: Any, kwargs: 
         check_current(ufunc.__name__, *leaves_of(inputs))
     if not is_heard(inputs, kwargs):
         return run_plain(self, run, inputs, kwargs, written=inputs[:1] if method == "at" else ())
-    if method == "at":
-        what = "ufunc.at changes its argument in place and is not recorded"
-        raise UnrecordedError(explain(f"{ufunc.__name__}.at", what, "t[i] += v, or call it under sadl.no_grad()"))
+    if method == "at" and ufunc in UFUNCS:
+        _store(inputs[0], ufunc_methods.at(ufunc, *inputs))
+        return None
     out, _, kwargs = without_out(run, (), kwargs)
     inputs = tuple(map(arrayed, inputs)) if method in ("__call__", "outer") else inputs
-    body = UFUNC_METHODS.get((ufunc, method))
-    if method == "__call__" and ufunc in UFUNCS and kwargs.keys() <= _UNDERSTOOD:
-        result = _table_call(ufunc, inputs, out, **kwargs)
-    elif method == "outer" and ufunc in UFUNCS and not ufunc.signature:
-        left, right = inputs
-        result = ufunc(np.reshape(left, (*np.shape(left), *(1,) * np.ndim(right))), right, **kwargs)
-    elif method == "reduce" and body is not None and kwargs.keys() <= accepted(body):
-        result = body(*inputs, **{"axis": 0, **kwargs})
-    elif out is None:
-        result = library_call(self, run, inputs, kwargs)
-    else:
-        result = library_call(self, _into_copy(run), (*inputs, out), kwargs)
+    result = _ufunc_result(self, ufunc, method, run, inputs, out, kwargs)
+    if out is not None and method != "__call__" and np.shape(out) != np.shape(result):
+        what = f"out= has shape {np.shape(out)}, the result {np.shape(result)}"
+        raise ValueError(explain(f"{ufunc.__name__}.{method}", what))
     return result if out is None else _store(out, result)
+
+
+def _ufunc_result(self: Any, ufunc: np.ufunc, method: str, run: Any, inputs: Any, out: Any, kwargs: Any) -> Any:
+    known = UFUNCS.get(ufunc)
+    if method == "__call__" and known is not None and kwargs.keys() <= _UNDERSTOOD:
+        return _table_call(ufunc, inputs, out, **kwargs)
+    if method == "outer" and known is not None and not ufunc.signature:
+        left, right = inputs
+        return ufunc(np.reshape(left, (*np.shape(left), *(1,) * np.ndim(right))), right, **kwargs)
+    if method == "__call__" or (known is not None and known.differentiable):
+        body = ufunc_methods.find(ufunc, method)
+        if body is not None and accepted(body).issuperset(kwargs):
+            return body(*inputs, **kwargs)
+    if out is None:
+        return library_call(self, run, inputs, kwargs)
+    return library_call(self, _into_copy(run), (*inputs, out), kwargs)
 
 
 def _into_copy(run: Callable[..., Any]) -> Callable[..., Any]:
@@ -269,12 +313,16 @@ def _table_call(ufunc: np.ufunc, inputs: Any, out: Any, where: Any = True, dtype
     op = UFUNCS[ufunc]
     if dtype is not None:
         kinds = [getattr(x, "dtype", type(x)) for x in inputs]
-        loop = ufunc.resolve_dtypes((*kinds, None), signature=(*(None for _ in kinds), np.dtype(dtype)))
+        outs = [np.dtype(dtype)] * ufunc.nout
+        loop = ufunc.resolve_dtypes((*kinds, *(None for _ in outs)), signature=(*(None for _ in kinds), *outs))
         cast = lambda x, t: x.astype(t) if isinstance(x, Traced) else np.asarray(x, t)
         inputs = tuple(map(cast, inputs, loop))
+    if isinstance(out, tuple):
+        shape = np.broadcast_shapes(*(o.shape for o in out if o is not None))
+        inputs = (np.broadcast_to(inputs[0], np.broadcast_shapes(np.shape(inputs[0]), shape)), *inputs[1:])
     if where is True:
         return bind(op, *kept(ufunc, inputs, out))
-    if out is None:
+    if out is None or ufunc.nout > 1:
         what = "where= without out= leaves the other elements undefined"
         raise ValueError(explain(ufunc.__name__, what, "np.where(mask, result, other)"))
     domain = (*op.domain, *((0.0, 1.0),) * len(inputs))
@@ -303,7 +351,7 @@ def _store(out: Any, result: Any) -> Any:
 @functools.cache
 def accepted(body: Callable[..., Any]) -> set[str]:
     """The names of the arguments that a function takes."""
-    code = body.__code__
+    code = inspect.unwrap(getattr(body, "func", body)).__code__
     return set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
 
 
@@ -443,9 +491,12 @@ def on_memory(name: str, *, changes: bool = False, exposes: bool = False) -> Cal
     native = getattr(np.ndarray, name)
 
     def on_memory(self: Any, *args: Any, **kwargs: Any) -> Any:
-        read(self, f"t.{name}()")
+        if name not in WRITES:
+            read(self, f"t.{name}()")
         if changes or exposes:
             check_current(name, self)
+        if changes and name in WRITES and is_heard(self, args, kwargs):
+            return write_call(name, (self, *args), kwargs)
         if (changes or exposes) and is_heard(self):
             what = f"t.{name}() works on the memory itself and is not recorded"
             raise UnrecordedError(explain(name, what, f"call it under sadl.no_grad(), or use np.{name}"))

@@ -21,6 +21,7 @@ import numpy as np
 
 from sadl.creation import tensor
 from sadl.errors import FileFormatError, explain
+from sadl.tape import MODE
 from sadl.tensor import Tensor
 
 _Device = Literal["cpu"] | int
@@ -133,6 +134,9 @@ def _check_value(key: str, value: object) -> None:
 
 def _host_array(value: Tensor) -> np.ndarray:
     """The elements in C order and little endian, copied only if they are not so already."""
+    recorder = MODE.get().recorder
+    if recorder is not None:
+        recorder.read("sadl.save", "save outside the compiled function")
     local = value if isinstance(value, np.ndarray) else value.cpu()
     array = np.ndarray.view(local, np.ndarray)  # plain, so that nothing from here on is recorded
     return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")

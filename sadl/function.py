@@ -4,6 +4,7 @@ Takes plain attributes, lists and dicts, with no registration; gives each Tensor
 What a layer computes is left to its `__call__`, its file format to `disk`, its updates to `optimizer`.
 """
 
+import inspect
 from abc import ABCMeta, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, ValuesView
@@ -206,6 +207,12 @@ def _staged(target: Any, value: Any, written: set[int]) -> Any:
 class _FunctionType(ABCMeta):
     """Notes when a Function is complete: what its own `__init__` sets is no change of structure."""
 
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """That of `__init__`, for help() and editors."""
+        signature = inspect.signature(getattr(cls, "__init__"))  # noqa: B009
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         function = super().__call__(*args, **kwargs)
         vars(function)["_complete"] = True
@@ -229,8 +236,11 @@ class Function(metaclass=_FunctionType):
 
     def __setattr__(self, name: str, value: Any) -> None:
         old = vars(self).get(name)
+        recorder = MODE.get().recorder
+        if recorder is not None and self._complete:
+            recorder.set_attribute(self, name, old, value)
         object.__setattr__(self, name, value)
-        if self._complete and old is not value and (_holds_parts(old) or _holds_parts(value)):
+        if self._complete and old is not value and (_matters(old) or _matters(value)):
             _new_epoch()
 
     def __delattr__(self, name: str) -> None:
@@ -346,7 +356,7 @@ class Function(metaclass=_FunctionType):
         """Whether this Function is in training mode; each Function has a mode of its own, at first True."""
         recorder = MODE.get().recorder
         if recorder is not None:
-            recorder.guard(lambda: self._is_training, self._is_training)
+            recorder.read_mode(self)
         return self._is_training
 
     def train(self: Self) -> Self:
@@ -359,12 +369,28 @@ class Function(metaclass=_FunctionType):
 
 
 def _set_mode(function: Self, training: bool) -> Self:
-    for place in _places(function):
-        if isinstance(place.value, Function):
-            place.value._is_training = training
-        elif isinstance(place.value, Parameter):
-            place.value.is_training = training
+    parts = [place.value for place in _places(function) if isinstance(place.value, (Function, Parameter))]
+    before = [(vars(part), _MODE_NAME[isinstance(part, Function)]) for part in parts]
+    old = [(space, name, space[name]) if name in space else (space, name, True) for space, name in before]
+    recorder = MODE.get().recorder
+    if recorder is not None:
+        recorder.set_mode(function, training, parts, lambda: _restore(old))
+    for space, name in before:
+        space[name] = training
     return function
+
+
+def _restore(values: list[tuple[dict[str, Any], str, Any]]) -> None:
+    for space, name, value in values:
+        space[name] = value
+
+
+_MODE_NAME = {True: "_is_training", False: "is_training"}  # of a Function, of a Parameter
+
+
+def _matters(value: Any) -> bool:
+    """Whether a program may have been built around an attribute with this value: an array, a number, a part."""
+    return isinstance(value, (np.ndarray, int, float, str)) or _holds_parts(value)
 
 
 def _holds_parts(value: Any) -> bool:

@@ -105,7 +105,7 @@ def register_grad_op(
 
 
 def _put_into_table(name: str, fn: GradOp) -> None:
-    op = OPS.get(name) or _new_op(name)
+    op = _new_op(name) if name not in OPS or (getattr(np, name, None) in FUNCTIONS and name in _SPECIAL) else OPS[name]
     op.pullback = functools.partial(_pullback, name, fn)
     op.differentiable = True
 
@@ -190,6 +190,11 @@ def _by_vjp(
     _, pullback = vjp(of_chosen, *(inputs[i] for i in chosen))
     grads = dict(zip(chosen, pullback(grad_out), strict=True))
     return tuple(plain(grads.get(i)) for i in range(len(inputs)))
+
+
+for _name, _special in _SPECIAL.items():  # so that they can be the creator of a Tensor, too
+    _rule = functools.partial(_pullback, _name, functools.partial(_by_vjp, _special[0]))
+    register_op(Op(_name, functools.partial(_no_forward, _name), "call", pullback=_rule, tested=False))
 
 
 # ---- for writing gradients -----------------------------------------------------------------------------------------

@@ -68,7 +68,9 @@ METHODS: dict[str, Callable[..., Any]] = {}  # ndarray method -> the same
 HOST: set[Callable[..., Any]] = set()  # functions that read values into Python: not differentiable, not capturable
 CONSTANT: set[Callable[..., Any]] = set()  # functions whose result is constant almost everywhere: no gradient, allowed
 METADATA: set[Callable[..., Any]] = set()  # functions of shape and dtype only
-WRITES: set[Callable[..., Any]] = set()  # functions that change their first argument in place
+WRITES: dict[
+    Any, Callable[..., Any]
+] = {}  # function that changes its first argument, or method's name -> its new value
 
 
 def register(op: Op) -> Op:
@@ -120,6 +122,16 @@ def numpy_function(*functions: Callable[..., Any], method: str = "", ufunc_metho
     return add
 
 
+def writing(*functions: Any) -> Callable[[Any], Any]:
+    """Decorator: this function gives what the first argument of `functions` holds after a call with these arguments."""
+
+    def add(body: Any) -> Any:
+        WRITES.update(dict.fromkeys(functions, body))
+        return body
+
+    return add
+
+
 def axes(axis: Any, ndim: int) -> tuple[int, ...]:
     """The axes meant by NumPy's `axis` argument: sorted, non-negative, each once."""
     if axis is None:
@@ -139,6 +151,11 @@ def _axis(a: int, ndim: int) -> int:
     if not -ndim <= a < ndim:
         raise np.exceptions.AxisError(a, ndim)
     return a % ndim
+
+
+def inverse(order: Sequence[int]) -> tuple[int, ...]:
+    """The permutation that undoes `order`."""
+    return tuple(int(i) for i in np.argsort(order))
 
 
 def loop_dtypes(op: Op, *avals: Any) -> tuple[np.dtype, ...]:

@@ -127,9 +127,9 @@ class Optimizer(ABC):
     # ---- updating --------------------------------------------------------------------------------------------------
 
     def _add_state(self, *names: str) -> None:
-        """Give every Parameter state Tensors of these names: zeros of its shape and dtype."""
+        """Give every Parameter state Tensors of these names: zeros of its shape and the dtype of its updates."""
         for path, p in self._named.items():
-            self._state[path].update((name, zeros_like(p)) for name in names)
+            self._state[path].update((name, zeros_like(p, dtype=_wide(p.dtype))) for name in names)
 
     def _ready(self) -> list[tuple[str, Any, Any]]:
         """Path, Parameter and gradient of what is to be updated. Raises before anything was changed."""
@@ -143,13 +143,14 @@ class Optimizer(ABC):
     def _update(
         self, ready: list[tuple[str, Any, Any]], rule: Callable[..., Any], *scalars: Any, **constants: Any
     ) -> None:
-        """Write what `rule` makes of each Parameter; the scalars are cast to its dtype, so that this stays."""
-        dtypes = dict.fromkeys(p.dtype for _, p, _ in ready)
+        """Write what `rule` makes of each Parameter, all in its dtype, but half precision in single."""
+        dtypes = dict.fromkeys(_wide(p.dtype) for _, p, _ in ready)
         cast = {dtype: [s.astype(dtype) for s in scalars] for dtype in dtypes}
         for path, p, g in ready:
-            g = g if g.dtype == p.dtype else g.astype(p.dtype)
-            slots = self._state[path].values()
-            new, state = rule(_seen(p), _seen(g), tuple(map(_seen, slots)), *cast[p.dtype], **constants)
+            dtype, slots = _wide(p.dtype), self._state[path].values()
+            new, state = rule(
+                _as(_seen(p), dtype), _as(_seen(g), dtype), tuple(map(_seen, slots)), *cast[dtype], **constants
+            )
             for target, value in zip((p, *slots), (new, *state), strict=True):
                 target[...] = value
 
@@ -191,6 +192,8 @@ class Optimizer(ABC):
             KeyError: keys are missing or unexpected (this error is a ValueError, too).
             ValueError: an entry does not fit. All problems are in one message, and nothing was changed.
         """
+        if "lr" in state:
+            _rate(state["lr"])
         copy_state("load_state", "State", self._tensors(), state, match_device=match_device, partial=partial)
 
     @property
@@ -207,6 +210,15 @@ class Optimizer(ABC):
         for _, holder, name in list(self._places()):
             holder[name] = holder[name].copy_to_device(device)
         return self
+
+
+def _wide(dtype: np.dtype) -> np.dtype:
+    """The dtype in which a Parameter is updated: squares of gradients do not fit into half precision."""
+    return np.result_type(dtype, np.float32)
+
+
+def _as(x: Any, dtype: np.dtype) -> Any:
+    return x if x.dtype == dtype else x.astype(dtype)
 
 
 def _constant(name: str, doc: str) -> Any:
@@ -232,7 +244,8 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, lr)
-        _require("SGD", momentum=momentum >= 0, weight_decay=weight_decay >= 0, nesterov=momentum > 0 or not nesterov)
+        momentum, weight_decay = _number("SGD", "momentum", momentum), _number("SGD", "weight_decay", weight_decay)
+        _require("SGD", nesterov=momentum > 0 or not nesterov)
         self._constants = {
             "momentum": float(momentum),
             "nesterov": bool(nesterov),
@@ -277,8 +290,11 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, lr)
-        b1, b2 = map(float, betas)
-        _require("Adam", betas=0 <= b1 < 1 and 0 <= b2 < 1, eps=eps >= 0, weight_decay=weight_decay >= 0)
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ValueError(explain("Adam", f"betas are two numbers, found {betas!r}", "betas=(0.9, 0.999)"))
+        b1, b2 = (_number("Adam", "betas", b) for b in betas)
+        eps, weight_decay = _number("Adam", "eps", eps), _number("Adam", "weight_decay", weight_decay)
+        _require("Adam", betas=b1 < 1 and b2 < 1)
         self._constants = {"betas": (b1, b2), "eps": float(eps), "weight_decay": float(weight_decay)}
         self.t = tensor(0.0, dtype=np.float64)
         self._add_state("m", "v")
@@ -307,6 +323,9 @@ def _named(params: Params) -> ValuesView[tuple[str, Any]]:
     """Each parameter once, with its path, name or position."""
     if isinstance(params, Function) or hasattr(params, "get_parameters"):  # the latter if it is compiled
         params = params.get_parameters()
+    if not isinstance(params, Iterable):
+        what = f"parameters are a Function, a mapping or an iterable of Parameters, found a {type(params).__name__}"
+        raise TypeError(explain("Optimizer", what))
     named = params.items() if isinstance(params, Mapping) else enumerate(params)
     once: dict[int, tuple[str, Any]] = {}
     for name, p in named:
@@ -336,6 +355,13 @@ def _rate(value: Any) -> Any:
     if array.size != 1 or array.dtype.kind not in "fiu" or not 0 <= array.item() < np.inf:
         raise ValueError(explain("lr", f"{value!r} is not a finite number >= 0"))
     return array.reshape(())
+
+
+def _number(op: str, name: str, value: Any) -> float:
+    """A hyper-parameter: a finite number >= 0."""
+    if not isinstance(value, (int, float, np.number)) or not 0 <= value < np.inf:
+        raise ValueError(explain(op, f"{name}={value!r} is out of range", "a finite number >= 0"))
+    return float(value)
 
 
 def _require(op: str, **holds: bool) -> None:

@@ -29,7 +29,10 @@ class Recorder(Protocol):
     def read(self, how: str, instead: str) -> None: ...
     def read_grad(self, tensor: Any) -> Any: ...
     def write_grad(self, tensor: Any) -> None: ...
-    def guard(self, check: Callable[[], Any], value: Any) -> None: ...
+    def read_mode(self, function: Any) -> None: ...
+    def set_mode(self, function: Any, training: bool, parts: list[Any], undo: Callable[[], None]) -> None: ...
+    def set_attribute(self, function: Any, name: str, old: Any, value: Any) -> None: ...
+    def value(self, x: Any) -> Any: ...
 
 
 class Mode:
@@ -112,6 +115,19 @@ def arrayed(x: Any) -> Any:
         return x
     parts = [arrayed(v) for v in x]
     return np.stack(parts) if any(isinstance(v, Traced) for v in parts) else np.asarray(x)
+
+
+def as_array(x: Any) -> Any:
+    """Anything as an array, or as a Tensor if there is one in it."""
+    x = arrayed(x)
+    return x if hasattr(x, "dtype") else np.asarray(x)
+
+
+def known(x: Any) -> Any:
+    """The plain value of `x`, where it decides what is done or about shapes; an error under capture."""
+    if isinstance(x, Traced):
+        x.tolist()
+    return plain(x)
 
 
 def bind(op: Op, *inputs: Any, **params: Any) -> Any:

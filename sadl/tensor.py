@@ -17,6 +17,7 @@ from sadl.backend import Device, check_device
 from sadl.calls import (
     ENTRIES,
     accept_own_change,
+    adopt,
     attribute,
     function_call,
     general_ufunc,
@@ -35,7 +36,7 @@ from sadl.calls import (
     write,
 )
 from sadl.errors import GradientError, ShapeError, UnrecordedError, explain
-from sadl.op import ALIASES, HOST, METADATA, METHODS, OPS, UFUNCS, Op
+from sadl.op import HOST, METADATA, METHODS, OPS, UFUNCS, Op
 from sadl.ops.indexing import is_data_dependent, take_item
 from sadl.ops.movement import reshape_, transpose_
 from sadl.tape import (
@@ -56,6 +57,7 @@ from sadl.tape import (
 
 _view: Any = np.ndarray.view
 _ndarray = np.ndarray
+_OVERWRITING = {"out", "overwrite_input", "copy"}  # arguments by which a function may be told to write
 
 
 class Tensor(Traced):
@@ -92,7 +94,7 @@ class Tensor(Traced):
     ) -> Any:
         self = _from_data(data, dtype, CpuTensor)
         if src:
-            _adopt(self, src, creator_op, op_ctx or {})
+            adopt(self, src, creator_op, op_ctx or {})
         elif requires_grad and is_grad_enabled():
             self.requires_grad = True
         self.keep_grad = keep_grad
@@ -110,7 +112,7 @@ class Tensor(Traced):
     def __array_function__(self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         mode = MODE.get()
         body, known, place = ENTRIES[func]
-        simple = len(args) <= place and "out" not in kwargs
+        simple = len(args) <= place and not (kwargs and _OVERWRITING.intersection(kwargs))
         unheard = None if mode.recorder is not None else plain_unless_tracked(args, kwargs, mode.grad)
         if unheard is not None:
             if simple:
@@ -135,7 +137,7 @@ class Tensor(Traced):
     @requires_grad.setter
     def requires_grad(self, wanted: bool) -> None:
         if wanted and self._node is None:
-            require_float(self.dtype, type(self).__name__)
+            require_float(self.dtype, type(self).__name__.removeprefix("Cpu"))
             self._node = leaf_node(self)
             new_leaf_epoch()
         elif not wanted and not self.is_leaf():
@@ -159,7 +161,9 @@ class Tensor(Traced):
         recorder = MODE.get().recorder
         if recorder is not None:
             recorder.write_grad(self)
-        self._grad = value if value is None or hasattr(value, "dtype") else np.asarray(value, self.dtype)
+        if value is not None and getattr(value, "dtype", None) != self.dtype:
+            value = value.astype(self.dtype) if isinstance(value, Tensor) else np.asarray(value, self.dtype)
+        self._grad = value
 
     @property
     def keep_grad(self) -> bool:
@@ -371,7 +375,7 @@ class Tensor(Traced):
         return self.__reduce__()
 
     def __copy__(self) -> Any:
-        if not self.is_leaf():
+        if self.requires_grad and not isinstance(self, Parameter):
             return np.copy(self)
         return self._copied(self._extra())
 
@@ -400,6 +404,9 @@ class CpuTensor(Tensor, np.ndarray):  # type: ignore[misc]
 
     def _plain(self) -> np.ndarray:
         if self._raw is None:
+            if isinstance(self.base, Traced) and self.base._node is not None:
+                what = "NumPy made a Tensor of one that requires a gradient without telling, so its history is lost"
+                raise UnrecordedError(explain("Tensor", what, "np.stack or np.concatenate in place of np.c_"))
             self._raw = _view(self, np.ndarray)
         return self._raw
 
@@ -470,16 +477,6 @@ def _from_data(data: Any, dtype: Any, cls: type) -> Any:
     tensor._raw = _view(array, np.ndarray)
     tensor._version = version(array)
     return tensor
-
-
-def _adopt(self: Any, src: Sequence[Any], creator_op: str | None, op_ctx: dict[str, Any]) -> None:
-    """Give `self` a place in the graph as the result of the op named `creator_op` on `src`."""
-    op = OPS.get(ALIASES.get(creator_op or "", creator_op or ""))
-    if op is None or not op.differentiable:
-        raise GradientError(f'Gradient propagation not supported for op "{creator_op}"')
-    parents = [x._node if isinstance(x, Traced) else None for x in src]
-    if is_grad_enabled() and any(parents):
-        self._node = Node(op, [plain(x) for x in src], parents, op_ctx, self._raw)
 
 
 def _rebuild(cls: type, array: Any, requires_grad: bool, state: dict[str, Any]) -> Any:

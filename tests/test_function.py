@@ -15,6 +15,7 @@ import pytest
 
 import sadl
 from sadl import Buffer, Function, Linear, LogSoftmax, Mlp, Parameter, ReLU, Sigmoid, Softmax, Tensor
+from sadl.compiler.capture import Capture
 from sadl.function import StateKeyError, structure_epoch
 from sadl.tape import MODE, Mode
 
@@ -201,14 +202,7 @@ def test_modes_reach_all_parts_and_parameters_keep_step():
 
 
 def test_is_training_tells_a_capture():
-    class Recorder:
-        def __init__(self):
-            self.guards = []
-
-        def guard(self, check, value):
-            self.guards.append((check, value))
-
-    recorder, f = Recorder(), ReLU()
+    recorder, f = Capture(), ReLU()
     before = MODE.get()
     MODE.set(Mode(True, recorder))
     try:
@@ -260,6 +254,9 @@ def changes(action):
         lambda f: setattr(f, "new", ReLU()),
         lambda f: setattr(f, "new", [{"k": param(1)}]),
         lambda f: setattr(f, "new", Buffer(0.0)),
+        lambda f: setattr(f, "count", 3),
+        lambda f: setattr(f, "mask", np.ones(2)),
+        lambda f: setattr(f, "mask", sadl.ones(2)),
         lambda f: delattr(f, "w"),
         lambda f: f.traverse_parameters(lambda path, p: param(2)),
         lambda f: f.parts[0].traverse_parameters(lambda path, p: param(2)),
@@ -274,7 +271,6 @@ def test_epoch_changes_with_the_structure(change):
     "use",
     [
         lambda f: setattr(f, "w", f.w),
-        lambda f: setattr(f, "count", 3),
         lambda f: setattr(f, "hidden", (sadl.zeros(2), [np.ones(2)])),
         lambda f: setattr(f.w, "requires_grad", False),
         lambda f: f.inference(),

@@ -61,6 +61,20 @@ r = x * 2; r[0, 0] = y[1, 1]; r[0, 0] *= 3; r = r**2
 r = x * 2; r[0] += y[1]; r[0] *= x[2]; r = r**2
 r = x * 2; r[0] *= r[1]; r = r**2
 r = x * 2; r[1:] /= y[1:]; r[:, 0] -= x[:, 1]; r = r**2
+r = x * 2; np.put_along_axis(r, IX[None, :1], y[0, 0], 1); r = r**2
+r = x * 2; np.add.at(r, [0, 0, 2], y); np.subtract.at(r, (0, [1, 1]), y[0, :2]); r = r**2
+r = x * 2; np.multiply.at(r, [0, 0, 2], y); np.divide.at(r, ([1, 1], 0), y[0, :2]); r = r**2
+r = x * 2; np.negative.at(r, [0, 0, 1]); np.sin.at(r, (2, [1, 1])); r = r**2
+r = x * 2; np.maximum.at(r, [0, 0, 2], y); r = r**2
+r = x * 2; r.sort(axis=0); r = r**2
+r = x * 2; r.partition(1, axis=1); r = r * r[::-1]
+r = x * 2; r.put([0, 5, 5], [y[0, 0], 2.0, y[1, 1]]); r = r**2
+r = x * 2; np.put(r, [-1, 13], y[0, :2], mode="wrap"); r = r**2
+r = x * 2; np.putmask(r, MASK, y[0, :3]); r = r**2
+r = x * 2; np.place(r, MASK, [y[0, 0], y[2, 2]]); r = r**2
+r = x * 2; np.fill_diagonal(r, y[0, 0]); r = r**2
+r = x * 2; np.copyto(r, y, where=MASK); r = r**2
+r = filled(x, 3, 4); np.copyto(r, x); r = r**2
 r = x * 2; r[...] *= y; r = r**2
 r = x * 2; r[:] *= y; r = r**2
 r = x * 2; v = r[0]; v *= x[1]; r[0] = v; r = r**2
@@ -149,11 +163,7 @@ x.partition(1)
 np.fill_diagonal(x, 0)
 np.put(x, 0, 1)
 np.putmask(x, MASK, 0)
-s = x * 2; np.put_along_axis(s, IX[None, :1], 0.0, 1)
-s = x * 2; np.add.at(s, 0, 1)
-s = x * 2; s.sort()
 s = x * 2; s.resize(12)
-s = filled(x, 3, 4); np.copyto(s, x)
 """.strip().splitlines()
 
 

@@ -26,7 +26,7 @@ LAYERS = (
     ("tensor",),
     ("creation",),
     ("autograd",),
-    ("functional", "function", "grad_ops", "disk"),
+    ("functional", "function", "grad_ops", "disk", "transforms", "numpy", "debug"),
     ("nn", "optimizer"),
     ("compiler",),
 )

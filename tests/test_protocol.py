@@ -397,6 +397,31 @@ def listen(function, call):
         MODE.set(before)
 
 
+ORDERED = "sort partition median quantile percentile trim unique"
+PER_ARGUMENT = {
+    "compress",
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
+    "broadcast_arrays",
+    "ix_",
+    "meshgrid",
+}  # of a list a plain array
+# On processors with AVX512 NumPy 2.4 gives a[0] ** a[-1]: its loops read the accumulator once only.
+WRONG_IN_NUMPY = {f"{u}.{m}" for u in ("arctan2", "power") for m in ("reduce", "reduceat")}
+
+
+def has_kinks(name, call):
+    """Whether differences mean nothing: equal elements that change places, knots out of order, infinite results."""
+    arrays = [x for x in flatten(call)[0] if type(x) is np.ndarray]
+    if any(word in name for word in ORDERED.split()):
+        return any(np.unique(x).size < x.size for x in arrays)
+    if name == "interp":
+        return np.any(np.diff(call[0][1]) < 0) or np.isin(*call[0][:2]).any()
+    expected = CALLS[name](*over_arrays(np.copy, call)[0], **over_arrays(np.copy, call)[1])
+    return not all(np.all(np.isfinite(x)) for x in flatten(expected)[0] if is_float(x))
+
+
 each_call = pytest.mark.parametrize("name", sorted(CALLS))
 
 
@@ -420,7 +445,7 @@ def test_without_gradients_everything_is_numpys(name):
 
 @each_call
 def test_what_listeners_hear_has_numpys_value(name):
-    for call in plausible(name):
+    for call in plausible(name) if name not in WRONG_IN_NUMPY else ():
         expected = CALLS[name](*over_arrays(np.copy, call)[0], **over_arrays(np.copy, call)[1])
         try:
             result, _ = listen(CALLS[name], over_arrays(lambda a: tensor(a), call))
@@ -447,10 +472,15 @@ def test_with_gradients_nothing_is_lost(name):
             assert isinstance(error, (UnrecordedError, IndexError)) or str(error).startswith("["), error
             continue
         outs = [i for i, r in enumerate(flatten(result)[0]) if isinstance(r, sadl.Tensor) and r.requires_grad]
-        lost = [r for i, r in enumerate(flatten(result)[0]) if i not in outs and is_float(r)]
+        lost = [
+            r for i, r in enumerate(flatten(result)[0]) if i not in outs and is_float(r) and name not in PER_ARGUMENT
+        ]
         assert not lost or is_declared(function, tracked), f"{call} gives {lost} without a gradient"
-        if outs:
-            check_call(function, call, outs)
+        if outs and name not in WRONG_IN_NUMPY and not has_kinks(name, call):
+            try:
+                check_call(function, call, outs)
+            except sadl.GradientError as error:  # that a result has none is found out when it is asked for
+                assert str(error).startswith("[") and "Instead" in str(error)
 
 
 def is_declared(function, call):
@@ -618,7 +648,7 @@ def test_copies(again):
             type(twin) is type(t)
             and np.array_equal(twin, t)
             and twin.requires_grad == t.requires_grad
-            and twin.is_leaf()
+            and twin.is_leaf() == (again is not copy.copy or isinstance(t, sadl.Parameter) or not t.requires_grad)
         )
         assert not np.shares_memory(twin, t)
     middle = leaf() * 2

@@ -21,6 +21,7 @@ from sadl.compiler.ir import Graph, print_graph, verify
 from sadl.compiler.runner import Runner
 from sadl.compiler.shot import Shot, take
 from sadl.config import config
+from sadl.errors import explain
 from sadl.function import structure_epoch
 from sadl.kernels import store
 from sadl.tape import MODE, Traced, leaf_epoch
@@ -31,6 +32,7 @@ log = logging.getLogger("sadl.compiler")
 
 
 MAX_UNUSED = 64
+MAX_ENTRIES = 16  # programs kept for one signature, for different modes and data-dependent sizes
 ADVICE_SIGNATURES = "A number that changes from call to call is better an array: np.float32(lr), or state in a Tensor."
 
 
@@ -55,6 +57,8 @@ def compile(fn: Callable[..., Any]) -> "Compiled":
     Raises (when called):
         CaptureError: `fn` reads a value into Python, or did something else the second time. Nothing is changed then.
     """
+    if not callable(fn):
+        raise TypeError(explain("compile", f"a Function or a function is needed, found a {type(fn).__name__}"))
     return Compiled(fn)
 
 
@@ -115,8 +119,8 @@ class Compiled:
         self.stats.captures += 1
         if entry is None:
             shot.capture.forget_arguments()
-            entries[:] = [e for e in entries if e.epoch == structure_epoch()]
-            entries.append(_Entry(shot))
+            entries[:] = [e for e in entries if e.epoch == structure_epoch()][-MAX_ENTRIES:]
+            entries.append(_Entry(shot, self.fn))
             self._drop_unused()
         else:
             self._build(entry, shot)
@@ -184,8 +188,9 @@ class Compiled:
 class _Entry:
     """What is known of one signature: a shot, then a runner. It holds while the modes it saw are as they were."""
 
-    def __init__(self, shot: Shot) -> None:
+    def __init__(self, shot: Shot, fn: Any) -> None:
         self.shot = shot
+        self._surroundings = surroundings(fn)
         self.runner: Runner | None = None
         self.epoch = structure_epoch()
         self._guards = shot.capture.guards
@@ -194,6 +199,8 @@ class _Entry:
 
     def holds(self) -> bool:
         if self.epoch != structure_epoch() or (self._leaf_epoch != leaf_epoch() and not self._same_leaves()):
+            return False
+        if self.runner is not None and any(read() is not value for read, value in self._surroundings):
             return False
         return all(check() == value for check, value in self._guards) if self._guards else True
 
@@ -204,6 +211,27 @@ class _Entry:
             return False
         self._leaf_epoch = now
         return True
+
+
+def surroundings(fn: Any) -> list[tuple[Callable[[], Any], Any]]:
+    """How to read the numbers and arrays that a plain function finds in its closure and among its globals, and what
+    they are now: another one in such a place needs another program.
+    """
+    code = getattr(fn, "__code__", None)
+    if code is None:
+        return []
+    cells = [(lambda cell=cell: cell.cell_contents) for cell in fn.__closure__ or ()]
+    names = [n for n in code.co_names if n in fn.__globals__]
+    reads = [*cells, *(lambda n=n: fn.__globals__.get(n) for n in names)]
+    found = [(read, _value(read)) for read in reads]
+    return [(read, value) for read, value in found if isinstance(value, (np.ndarray, int, float, str))]
+
+
+def _value(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except ValueError:  # a cell that is still empty
+        return None
 
 
 _SINGLE = {np.ndarray, CpuTensor, CpuParameter, bool, int, float, str}  # types that are leaves without looking

@@ -49,6 +49,8 @@ class Capture:
         self.written: dict[int, Any] = {}  # id of a plain array -> the Tensor whose memory was written
         self.grads: dict[int, Any] = {}  # id of a Tensor -> the Tensor whose .grad was set
         self.guards: list[tuple[Callable[[], Any], Any]] = []
+        self.modes: list[tuple[Any, bool]] = []  # Functions that were put into training (True) or inference mode
+        self._mode_of: set[int] = set()  # ids of all within these
         self._read: dict[int, Any] = {}  # id of a Tensor -> its .grad as a Tensor
         self._undo: list[Callable[[], None]] = []
         self._env: dict[int, Var] = {}  # id of a plain array -> the value it holds now
@@ -160,8 +162,21 @@ class Capture:
         for undo in reversed(self._undo):
             undo()
 
-    def guard(self, check: Callable[[], Any], value: Any) -> None:
-        self.guards.append((check, value))
+    def read_mode(self, function: Any) -> None:
+        if id(function) not in self._mode_of:
+            value = function._is_training
+            self.guards.append((lambda: function._is_training, value))
+
+    def set_mode(self, function: Any, training: bool, parts: list[Any], undo: Callable[[], None]) -> None:
+        self.modes.append((function, training))
+        self._mode_of.update(map(id, parts))
+        self._undo.append(undo)
+
+    def set_attribute(self, function: Any, name: str, old: Any, value: Any) -> None:
+        if not (old is value or (isinstance(value, (bool, int, float, str, type(None))) and old == value)):
+            what = f"{type(function).__name__}.{name} is set, which a compiled program would not do again"
+            advice = "return the value, or keep it in a sadl.Buffer: self.buffer[...] = value"
+            raise CaptureError(explain("compile", what, advice, made_at=user_line()))
 
     def cotangents_last(self) -> None:
         """Move the stand-ins for cotangents behind the other inputs, some of which only the backward brought up."""

@@ -174,7 +174,7 @@ class _Writer:
         used = used_inputs(eqn)
         dtypes = operand_dtypes(eqn)
         names = {n: self.atom(x, d, scope, rows) for (n, x), d in zip(used, dtypes, strict=True)}
-        text = eqn.op.expr.format(one=f"{_type(out)}(1)", **names)
+        text = eqn.op.expr.format(one=f"{_type(out)}(1)", type=_type(out), **names)
         same = out.kind == "f" and out in dtypes and all(d in (out, bool) for d in dtypes)
         return text if same or (out == bool and any(c in text for c in "<>=&|^")) else f"{_type(out)}({text})"
 

@@ -78,6 +78,8 @@ class Runner:
             tensor._grad = array
         for tensor in shot.cleared:
             tensor._grad = None
+        for function, training in shot.capture.modes:
+            function.train() if training else function.inference()
         results = [_tensor(a) if t else a for t, a in zip(self._as_tensor, arrays, strict=False)]
         if self._tracked:
             self._tracked.attach(results, arrays[n + len(shot.grads) :], self._holders(leaves))

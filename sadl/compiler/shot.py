@@ -7,6 +7,7 @@ must take, give and change. If the call fails, everything it had written is put 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ MSG_CHANGED = (
     "{what} between two calls with the same signature, so a program would keep the value of one of them; "
     "nothing was changed"
 )
+_PLAIN = (bool, int, float, complex, str, bytes, np.generic, np.dtype, Enum, type(None), type(Ellipsis))
 MSG_ANEW = "a Tensor that requires a gradient is made anew on each call, by something that cannot be recorded"
 ADVICE = "pass it as an array argument, or keep it in a Tensor that the function reads and writes"
 
@@ -163,8 +165,15 @@ def _same_statics(first: Shot, second: Shot) -> None:
     if first.structure != second.structure or first.returned != second.returned or first.kept != second.kept:
         raise _changed("the form of the result changed")
     for i, (a, b) in enumerate(zip(first.outs, second.outs, strict=True)):
-        if i not in first.returned and i not in first.kept and a is not b and a != b and repr(a) != repr(b):  # NaN
+        if i in first.returned or i in first.kept or a is b:
+            continue
+        if type(a) is not type(b) or not isinstance(a, _PLAIN):
+            what = f"the function returns a {type(b).__name__} made anew on each call, which is not looked into"
+            raise CaptureError(explain("compile", what, "return arrays, or lists, tuples and dicts of them"))
+        if a != b and repr(a) != repr(b):  # NaN
             raise _changed(f"a returned value changed from {a!r} to {b!r}")
+    if first.capture.modes != second.capture.modes:
+        raise _changed("which Functions are put into training mode or inference mode")
 
 
 def _same_equations(first: Shot, second: Shot) -> None:

@@ -6,6 +6,7 @@ Takes layers; gives one that applies them. What they compute is left to them.
 from collections.abc import Iterable
 from typing import Any
 
+from sadl.errors import explain
 from sadl.function import Function
 
 
@@ -18,6 +19,9 @@ class Mlp(Function):
 
     def __init__(self, layers: Iterable[Function]) -> None:
         self.layers = list(layers)
+        wrong = [type(f).__name__ for f in self.layers if not callable(f)]
+        if wrong:
+            raise TypeError(explain("Mlp", f"layers are Functions, found {', '.join(wrong)}"))
 
     def __call__(self, x: Any) -> Any:
         for layer in self.layers:

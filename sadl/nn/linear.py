@@ -45,8 +45,8 @@ class Linear(Function):
     def __init__(
         self, *, dim_in: int, dim_out: int, bias: bool = True, dtype: Any = np.float32, rng: Any = None
     ) -> None:
-        if dim_in < 1 or dim_out < 1:
-            what = f"sizes must be at least 1, found dim_in={dim_in} and dim_out={dim_out}"
+        if not all(isinstance(n, (int, np.integer)) and n >= 1 for n in (dim_in, dim_out)):
+            what = f"sizes must be whole numbers >= 1, found dim_in={dim_in} and dim_out={dim_out}"
             raise ValueError(explain("Linear", what))
         self.dim_in, self.dim_out = dim_in, dim_out
         self.W = Parameter(glorot_uniform((dim_in, dim_out), dtype, rng))

@@ -1,5 +1,43 @@
 """The table: every operation, defined once, one file per family. Importing the package fills the registry of `op`."""
 
-from sadl.ops import elementwise, indexing, linalg, movement, reductions, unrecorded
+from sadl.ops import (
+    composed,
+    decompositions,
+    elementwise,
+    fft,
+    indexing,
+    linalg,
+    movement,
+    norms,
+    numeric,
+    products,
+    rearranging,
+    reductions,
+    scans,
+    sorting,
+    ufunc_methods,
+    unrecorded,
+    weighted,
+    writing,
+)
 
-__all__ = ["elementwise", "indexing", "linalg", "movement", "reductions", "unrecorded"]
+__all__ = [
+    "composed",
+    "decompositions",
+    "elementwise",
+    "fft",
+    "indexing",
+    "linalg",
+    "movement",
+    "norms",
+    "numeric",
+    "products",
+    "rearranging",
+    "reductions",
+    "scans",
+    "sorting",
+    "ufunc_methods",
+    "unrecorded",
+    "weighted",
+    "writing",
+]

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from sadl.op import Aval, Op, _shape, elementwise, numpy_function
-from sadl.tape import bind
+from sadl.op import UFUNCS, Aval, Op, _shape, call, elementwise, numpy_function
+from sadl.tape import Traced, arrayed, bind
 
 ANY, POSITIVE, UNIT, NONZERO = (-2.0, 2.0), (0.2, 3.0), (-0.9, 0.9), (0.5, 2.0)
+DEGREE = 180 / float(np.pi)
 LOG2, LOG10 = float(np.log(2.0)), float(np.log(10.0))
 
 
@@ -41,6 +42,13 @@ def _power_exponent(g: Any, z: Any, x: Any, y: Any) -> Any:
 def _slope_of_absolute(g: Any, y: Any, x: Any) -> Any:
     """The sign of `x`; for a complex `x` its conjugate, since dy = Re(conj(sign) dx)."""
     return g * np.sign(x) if x.dtype.kind != "c" else g * np.conjugate(x) / np.where(y == 0, 1, y)
+
+
+def _turn(g: Any, y: Any, x: Any) -> Any:
+    """The gradient of x / |x|: what g and dx have along the direction of y itself does not count."""
+    size = np.absolute(x)
+    along = np.real(g * y)
+    return (g - along * np.conjugate(y)) / np.where(size == 0, 1, size)
 
 
 _zero = functools.cache(lambda dtype: np.zeros((), dtype))
@@ -97,13 +105,37 @@ hypot     = elementwise(np.hypot, "hypot({x}, {y})", [lambda g, z, x, y: g * x /
                         domain=(NONZERO, NONZERO))
 logaddexp = elementwise(np.logaddexp, "logaddexp({x}, {y})", [lambda g, z, x, y: g * np.exp(x - z),
                                                               lambda g, z, x, y: g * np.exp(y - z)])
+logaddexp2 = elementwise(
+    np.logaddexp2,
+    "where({x} == {y}, {x} + {one}, maximum({x}, {y}) + log1p(exp2(-absolute({x} - {y}))) / log({one} + {one}))",
+    [lambda g, z, x, y: g * np.exp2(x - z), lambda g, z, x, y: g * np.exp2(y - z)])
+fabs      = elementwise(np.fabs, "absolute({x})", [lambda g, y, x: g * np.sign(x)], domain=(NONZERO,))
+conjugate = elementwise(np.conjugate, "{x}", [lambda g, y, x: np.conjugate(g)])
+degrees   = elementwise(np.degrees, "{x} * {type}(57.29577951308232)", [lambda g, y, x: g * DEGREE])
+rad2deg   = elementwise(np.rad2deg, "{x} * {type}(57.29577951308232)", [lambda g, y, x: g * DEGREE])
+radians   = elementwise(np.radians, "{x} * {type}(0.017453292519943295)", [lambda g, y, x: g / DEGREE])
+deg2rad   = elementwise(np.deg2rad, "{x} * {type}(0.017453292519943295)", [lambda g, y, x: g / DEGREE])
+copysign  = elementwise(np.copysign, "copysign({x}, {y})",
+                        [lambda g, z, x, y: g * np.sign(x) * np.copysign(1.0, z), None], domain=(NONZERO, NONZERO))
+nextafter = elementwise(np.nextafter, "", [lambda g, z, x, y: g, None])
+heaviside = elementwise(np.heaviside, "where({x} == 0, {y}, where({x} > 0, {one}, {x} - {x}))",
+                        [None, lambda g, z, x, y: _only(x == 0, g)], domain=(NONZERO, ANY))
+ldexp     = elementwise(np.ldexp, "", [lambda g, z, x, y: np.ldexp(g, y), None], tested=False)
+fmod      = elementwise(np.fmod, "", [lambda g, z, x, y: g, lambda g, z, x, y: -g * np.rint((x - z) / y)],
+                        domain=(ANY, NONZERO))
+fmax      = elementwise(np.fmax, "fmax({x}, {y})", [lambda g, z, x, y: _share(g, x == y, (x > y) | np.isnan(y)),
+                                                    lambda g, z, x, y: _share(g, x == y, (y > x) | np.isnan(x))])
+fmin      = elementwise(np.fmin, "fmin({x}, {y})", [lambda g, z, x, y: _share(g, x == y, (x < y) | np.isnan(y)),
+                                                    lambda g, z, x, y: _share(g, x == y, (y < x) | np.isnan(x))])
 maximum   = elementwise(np.maximum, "maximum({x}, {y})", [lambda g, z, x, y: _share(g, x == y, x > y),
                                                           lambda g, z, x, y: _share(g, x == y, y > x)])
 minimum   = elementwise(np.minimum, "minimum({x}, {y})", [lambda g, z, x, y: _share(g, x == y, x < y),
                                                           lambda g, z, x, y: _share(g, x == y, y < x)])
 
 # Constant almost everywhere, or not a floating-point result: no gradient by any input, allowed on any Tensor.
-sign      = elementwise(np.sign, "sign({x})", [None])
+sign      = elementwise(np.sign, "sign({x})", [lambda g, y, x: _turn(g, y, x) if x.dtype.kind == "c" else None])
+signbit   = elementwise(np.signbit, "", [None])
+spacing   = elementwise(np.spacing, "", [None])
 floor     = elementwise(np.floor, "floor({x})", [None])
 ceil      = elementwise(np.ceil, "ceil({x})", [None])
 trunc     = elementwise(np.trunc, "trunc({x})", [None])
@@ -133,6 +165,53 @@ isfinite  = elementwise(np.isfinite, "isfinite({x})", [None])
 where     = elementwise(np.where, "where({c}, {x}, {y})", [None, lambda g, z, c, x, y: _only(c, g),
                                                            lambda g, z, c, x, y: _only(c, g, otherwise=True)], tested=False)
 # fmt: on
+
+
+@numpy_function(method="conj")
+@numpy_function(method="conjugate")
+def conjugate_(a: Any, out: Any = None) -> Any:
+    return bind(conjugate, a)
+
+
+# ---- with several results, or of complex numbers -------------------------------------------------------------------
+
+modf: Op = call("modf", np.modf, pullback=lambda g, out, x: [g[0]], outs=2, fn=np.modf, tested=False)
+frexp: Op = call(
+    "frexp",
+    np.frexp,
+    pullback=lambda g, out, x: [None if g[0] is None else np.ldexp(g[0], -out[1])],
+    outs=2,
+    fn=np.frexp,
+    tested=False,
+)
+
+
+def _pull_divmod(g: Any, out: Any, x: Any, y: Any) -> list[Any]:
+    return [g[1], None if g[1] is None else -g[1] * out[0]]
+
+
+divmod_: Op = call("divmod", np.divmod, pullback=_pull_divmod, outs=2, fn=np.divmod, tested=False)
+UFUNCS.update({np.modf: modf, np.frexp: frexp, np.divmod: divmod_})
+
+real: Op = call("real", lambda x: x.real, [lambda g, y, x: g], infer=lambda op, x: _part(x))
+imag: Op = call("imag", lambda x: x.imag, [lambda g, y, x: g * -1j], infer=lambda op, x: _part(x))
+
+
+def _part(x: Aval) -> Aval:
+    return Aval(x.shape, np.empty(0, x.dtype).real.dtype)
+
+
+@numpy_function(np.real)
+def real_(val: Any) -> Any:
+    return bind(real, val) if val.dtype.kind == "c" else val
+
+
+@numpy_function(np.imag)
+def imag_(val: Any) -> Any:
+    return bind(imag, val) if val.dtype.kind == "c" else np.zeros_like(val)
+
+
+# ---- casts, copies, constants --------------------------------------------------------------------------------------
 
 
 def _infer_cast(op: Op, a: Any, *, dtype: np.dtype) -> Aval:
@@ -198,7 +277,8 @@ def _column(x: Any, axis: int, ndim: int) -> Any:
 def _like(value: Any) -> Any:
     def like(a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None) -> Any:
         if shape is not None and shape != a.shape:
-            return np.full(shape, value, dtype or a.dtype)
+            plain = np.full(shape, value, dtype or a.dtype)
+            return a._wrap(plain) if isinstance(a, Traced) else plain
         return bind(full_like, a, value, dtype=np.dtype(dtype or a.dtype))
 
     return like
@@ -211,7 +291,10 @@ numpy_function(np.empty_like)(_like(0))
 
 @numpy_function(np.full_like)
 def full_like_(a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True) -> Any:
-    return bind(full_like, a, fill_value, dtype=np.dtype(dtype or a.dtype))
+    fill_value, dtype = arrayed(fill_value), np.dtype(dtype or a.dtype)
+    if isinstance(fill_value, Traced) and fill_value._node is not None:  # its gradient is the sum over what it fills
+        return np.copy(np.broadcast_to(fill_value.astype(dtype), a.shape))
+    return bind(full_like, a, fill_value, dtype=dtype)
 
 
 @numpy_function(np.where)
@@ -221,12 +304,16 @@ def where_(condition: Any, x: Any = None, y: Any = None, /) -> Any:
     return bind(where, condition, x, y)
 
 
+def _given(bound: Any, other: Any) -> Any:
+    return other if bound is None or bound is np._NoValue else bound
+
+
 @numpy_function(np.clip, method="clip")
-def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
-    low = min if a_min is None else a_min
-    high = max if a_max is None else a_max
-    a = a if low is None else np.maximum(a, low)
-    return a if high is None else np.minimum(a, high)
+def clip(a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None) -> Any:
+    low = _given(a_min, min)
+    high = _given(a_max, max)
+    a = a if low is None or low is np._NoValue else np.maximum(a, low)
+    return a if high is None or high is np._NoValue else np.minimum(a, high)
 
 
 @numpy_function(np.astype, method="astype")

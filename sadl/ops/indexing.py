@@ -128,7 +128,7 @@ def is_data_dependent(item: Any) -> bool:
 # ---- along one axis -----------------------------------------------------------------------------------------------
 
 
-def _along(x: Any, i: Any, axis: int) -> tuple[Any, ...]:
+def along(x: Any, i: Any, axis: int) -> tuple[Any, ...]:
     """The open grid that pairs `i` with the other axes of `x`."""
     grid = [np.arange(n).reshape([-1 if k == d else 1 for k in range(x.ndim)]) for d, n in enumerate(x.shape)]
     return (*grid[:axis], i, *grid[axis + 1 :])
@@ -137,7 +137,7 @@ def _along(x: Any, i: Any, axis: int) -> tuple[Any, ...]:
 def _put_along(g: Any, i: Any, *, axis: int, size: int) -> Any:
     shape = (*g.shape[:axis], size, *g.shape[axis + 1 :])
     out = _zeros(shape, g)
-    np.add.at(out, _along(out, i, axis), g)
+    np.add.at(out, along(out, i, axis), g)
     return out
 
 
@@ -168,8 +168,10 @@ def _expand_take(x: Any, i: Any, *, axis: int) -> Any:
 
 
 def _expand_put(g: Any, i: Any, *, axis: int, size: int) -> Any:
+    if not _one_each(g, i, axis):
+        return None
     like = np.broadcast_to(g, (*g.shape[:axis], size, *g.shape[axis + 1 :]))
-    return np.where(_hit(i, like, axis), g, 0) if _one_each(g, i, axis) else None
+    return np.where(_hit(i, like, axis), g, 0)
 
 
 def _one_each(x: Any, i: Any, axis: int) -> bool:

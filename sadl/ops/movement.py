@@ -11,20 +11,27 @@ from typing import Any
 
 import numpy as np
 
-from sadl.op import Aval, Op, axes, call, numpy_function, view
-from sadl.tape import arrayed, bind
+from sadl.op import OPS, Aval, Op, axes, call, inverse, numpy_function, view
+from sadl.tape import as_array, bind
+
+
+def _undiagonal(g: Any, x: Any, offset: int) -> Any:
+    """`g` on the diagonal of the last two axes of something shaped like `x`, whose first two axes they are here."""
+    rows, columns = x.shape[:2]
+    i = np.arange(max(rows, columns))[: g.shape[-1]]
+    where = (i - min(offset, 0), i + max(offset, 0))
+    placed = np.moveaxis(g, -1, 0)
+    return bind(OPS["scatter_add"], placed, *where, shape=x.shape, layout=("array", "array"))
+
 
 # fmt: off
 reshape   = view("reshape", lambda x, *, shape: x.reshape(shape), [lambda g, y, x, *, shape: g.reshape(x.shape)])
 transpose = view("transpose", lambda x, *, order: x.transpose(order),
-                 [lambda g, y, x, *, order: np.transpose(g, _inverse(order))])
+                 [lambda g, y, x, *, order: np.transpose(g, inverse(order))])
 broadcast_to = view("broadcast_to", lambda x, *, shape: np.broadcast_to(x, shape), [lambda g, y, x, *, shape: g])
+diagonal  = view("diagonal", lambda x, *, offset: x.diagonal(offset), [lambda g, y, x, *, offset: _undiagonal(g, x, offset)])
 flip      = view("flip", lambda x, *, axis: np.flip(x, axis), [lambda g, y, x, *, axis: np.flip(g, axis)])
 # fmt: on
-
-
-def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.argsort(order))
 
 
 def _vjp_concatenate(g: Any, y: Any, *parts: Any, axis: int) -> list[Any]:
@@ -118,22 +125,75 @@ def broadcast_to_(array: Any, shape: Any, subok: bool = False) -> Any:
     return bind(broadcast_to, array, shape=shape)
 
 
+@numpy_function(np.diagonal, method="diagonal")
+def diagonal_(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """A view of the diagonal, which is the last axis of the result."""
+    first, second = axes(axis1, a.ndim)[0], axes(axis2, a.ndim)[0]
+    if first == second or a.ndim < 2:
+        raise ValueError(f"[diagonal] two different axes are needed, found {axis1} and {axis2} for {a.ndim} axes.")
+    rest = [i for i in range(a.ndim) if i not in (first, second)]
+    return bind(diagonal, np.transpose(a, (first, second, *rest)), offset=int(offset))
+
+
+@numpy_function(np.trace, method="trace")
+def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:
+    return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype)
+
+
+@numpy_function(np.broadcast_arrays)
+def broadcast_arrays(*args: Any, subok: bool = False) -> tuple[Any, ...]:
+    parts = list(map(as_array, args))
+    shape = np.broadcast_shapes(*map(np.shape, parts))
+    return tuple(np.broadcast_to(a, shape) for a in parts)
+
+
+@numpy_function(np.meshgrid)
+def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> tuple[Any, ...]:
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f"[meshgrid] indexing is 'xy' or 'ij', found {indexing!r}.")
+    n = len(xi)
+    grids = [np.reshape(as_array(x), [-1 if i == k else 1 for i in range(n)]) for k, x in enumerate(xi)]
+    if indexing == "xy" and n > 1:
+        grids = [np.swapaxes(x, 0, 1) for x in grids]
+    grids = grids if sparse else list(np.broadcast_arrays(*grids))
+    return tuple(np.copy(x) if copy else x for x in grids)
+
+
+@numpy_function(np.column_stack)
+def column_stack(tup: Any) -> Any:
+    parts = list(map(as_array, tup))
+    return np.concatenate([np.reshape(a, (-1, 1)) if np.ndim(a) < 2 else a for a in parts], 1)
+
+
 @numpy_function(np.flip)
 def flip_(m: Any, axis: Any = None) -> Any:
     return bind(flip, m, axis=axes(axis, m.ndim))
 
 
 @numpy_function(np.concatenate)
-def concatenate_(arrays: Sequence[Any], /, axis: int | None = 0) -> Any:
-    parts = [a if hasattr(a, "dtype") else np.asarray(a) for a in map(arrayed, arrays)]
+def concatenate_(
+    arrays: Sequence[Any], /, axis: int | None = 0, out: Any = None, *, dtype: Any = None, casting: Any = "same_kind"
+) -> Any:
+    parts = list(map(as_array, arrays))
+    if dtype is not None:
+        parts = [np.astype(a, dtype) if _may_cast(a, dtype, casting) else a for a in parts]
     if axis is None:
         parts, axis = [np.ravel(a) for a in parts], 0
     return bind(concatenate, *parts, axis=axes(axis, parts[0].ndim)[0])
 
 
 @numpy_function(np.stack)
-def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
-    return np.concatenate([np.expand_dims(arrayed(a), axis) for a in arrays], axis)
+def stack(
+    arrays: Sequence[Any], axis: int = 0, out: Any = None, *, dtype: Any = None, casting: Any = "same_kind"
+) -> Any:
+    parts = [np.expand_dims(as_array(a), axis) for a in arrays]
+    return np.concatenate(parts, axis, dtype=dtype, casting=casting)
+
+
+def _may_cast(a: Any, dtype: Any, casting: Any) -> bool:
+    if not np.can_cast(a.dtype, dtype, casting):
+        raise TypeError(f"[concatenate] cannot cast {a.dtype} to {np.dtype(dtype)} under casting={casting!r}.")
+    return True
 
 
 @numpy_function(np.split)

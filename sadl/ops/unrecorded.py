@@ -1,12 +1,12 @@
 """NumPy functions that need no gradient: of shape and dtype only, constant almost everywhere, or read into Python.
 
-Takes nothing; fills METADATA, CONSTANT, HOST and WRITES. A function that is neither here nor in the other files raises on a Tensor that
+Takes nothing; fills METADATA, CONSTANT and HOST. A function that is neither here nor in the other files raises on a Tensor that
 requires a gradient, and runs as a plain library call on any other.
 """
 
 import numpy as np
 
-from sadl.op import CONSTANT, HOST, METADATA, WRITES
+from sadl.op import CONSTANT, HOST, METADATA
 
 METADATA |= {
     np.shape,
@@ -23,13 +23,16 @@ METADATA |= {
 }
 CONSTANT |= {
     np.isclose,
-    np.argsort,
-    np.argpartition,
+    np.diag_indices_from,
+    np.einsum_path,
+    np.histogram_bin_edges,
+    np.linalg.matrix_rank,
+    np.tril_indices_from,
+    np.triu_indices_from,
     np.argwhere,
     np.nonzero,
     np.flatnonzero,
     np.count_nonzero,
-    np.searchsorted,
     np.digitize,
     np.lexsort,
     np.isin,
@@ -39,8 +42,6 @@ CONSTANT |= {
     np.isneginf,
     np.nanargmax,
     np.nanargmin,
-    np.signbit,
-    np.spacing,
 }
 HOST |= {
     np.allclose,
@@ -54,4 +55,3 @@ HOST |= {
     np.savez_compressed,
     np.savetxt,
 }
-WRITES |= {np.copyto, np.put, np.place, np.putmask, np.put_along_axis, np.fill_diagonal}
