@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 
-.PHONY: demo test check bench bench-peers clean
+.PHONY: demo test check bench bench-peers coverage clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/digits.py
@@ -20,6 +20,9 @@ bench: $(VENV)/.dev
 
 bench-peers: $(VENV)/.dev $(PEERS)/.bench
 	$(BIN)/python benchmarks/peers.py --peers-python $(PEERS)/bin/python
+
+coverage: $(VENV)/.dev
+	$(BIN)/python tests/coverage_page.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -37,6 +37,7 @@ _LATER = {
     "BACKEND": "sadl.backend",
     "xp": "sadl.backend",
     "compile": "sadl.compiler.api",
+    "debug": "sadl.debug",
     "make_ir": "sadl.compiler.api",
 }
 
@@ -73,6 +74,7 @@ __all__ = [
     "config",
     "copy_to_device",
     "custom_vjp",
+    "debug",
     "elementwise_grad",
     "enable_grad",
     "errors",
@@ -109,7 +111,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module 'sadl' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+    module = importlib.import_module(_LATER[name])
+    value = globals()[name] = module if _LATER[name] == f"sadl.{name}" else getattr(module, name)
     return value
 
 

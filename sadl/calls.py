@@ -24,7 +24,6 @@ from sadl.tape import (
     arrayed,
     bind,
     check_current,
-    is_all_by,
     is_grad_enabled,
     new_leaf_epoch,
     new_version,
@@ -35,6 +34,7 @@ from sadl.tape import (
     versions,
 )
 from sadl.tree import flatten, unflatten
+from sadl.watch import READ, tell
 
 # ---- arguments that hold Tensors -----------------------------------------------------------------------------------
 
@@ -113,6 +113,7 @@ def read(tensor: Any, how: str, instead: str = "") -> None:
     recorder = MODE.get().recorder
     if recorder is not None:
         recorder.read(how, instead)
+    tell(READ, how, tensor)
 
 
 def rewrap(like: Any, result: Any) -> Any:
@@ -128,6 +129,21 @@ def rewrap(like: Any, result: Any) -> Any:
     if isinstance(result, (tuple, list)):
         return type(result)(rewrap(like, r) for r in result)
     return result
+
+
+def as_plain(array: Any) -> np.ndarray:
+    """A result of NumPy's as an ndarray. Raises if it is of a class that means more than its elements."""
+    if isinstance(array, np.ndarray) and not isinstance(array, (Traced, np.memmap, np.recarray)):
+        name = f"{type(array).__module__.partition('.')[0]}.{type(array).__name__}"
+        what = f"an operand is a {name}, and a Tensor of the result would not have what it adds to an array"
+        raise UnrecordedError(explain("Tensor", what, _INSTEAD.get(type(array).__name__, "np.asarray(x)")))
+    return np.asarray(array)
+
+
+_INSTEAD = {
+    "MaskedArray": "np.where(np.ma.getmaskarray(x), 0, t * x.data), or np.asarray(x) without its mask",
+    "matrix": "np.asarray(x), and @ for products of matrices",
+}
 
 
 # ---- calls that are not a plain table entry ------------------------------------------------------------------------
@@ -225,7 +241,7 @@ def spelled(func: Any) -> str:
     return f"{package}.{name}" if package and not package.startswith("_") else name
 
 
-def _is_constant(func: Any) -> bool:
+def is_constant(func: Any) -> bool:
     """Whether the result is known to be constant almost everywhere."""
     ufunc = getattr(getattr(func, "__wrapped__", func), "__self__", func)
     return func in CONSTANT or (ufunc in UFUNCS and not UFUNCS[ufunc].differentiable)
@@ -237,7 +253,7 @@ def library_call(like: Any, func: Callable[..., Any], args: Any, kwargs: Any) ->
     heard = MODE.get().recorder is not None
     tensors = [x for x in leaves if isinstance(x, Traced) or (heard and isinstance(x, np.ndarray))]
     name = spelled(func)
-    if is_grad_enabled() and not _is_constant(func) and _is_tracked(tensors):
+    if is_grad_enabled() and not is_constant(func) and _is_tracked(tensors):
         what = f"np.{name} has no gradient rule, so its result could not be differentiated"
         raise UnrecordedError(
             explain(name, what, "call it under sadl.no_grad(), or add it (CONTRIBUTING.md, 'Adding an op')")
@@ -368,22 +384,42 @@ def write(target: Any, value: Any) -> Any:
         note_change(target, whole=True)
         return target
     _check_writable(target)
-    new = bind(OPS["assign"], target, value)
+    pairs = [(target, bind(OPS["assign"], target, value))]
+    for base, op, params in above(target):  # what it is a view of holds something else, too
+        part = op.unview(base, pairs[-1][1], **params)
+        pairs.append((base, bind(OPS["assign"], base, part)))
     recorder = MODE.get().recorder
     if recorder is not None:
-        recorder.rebind(target, new)
-    np.copyto(target._plain(), new._raw)
+        recorder.rebind(pairs)
+    np.copyto(target._plain(), pairs[0][1]._raw)
     touch(target._raw)
-    if MODE.get().grad:
-        _replace_node(target, new)
-    if recorder is None:
-        target._version = new_version(target._raw)
+    count = new_version(target._raw) if recorder is None else 0
+    for tensor, new in pairs:
+        if MODE.get().grad:
+            _replace_node(tensor, new)
+        if recorder is None:
+            tensor._version = count
     return target
+
+
+def above(tensor: Any) -> list[tuple[Any, Op, dict[str, Any]]]:
+    """The Tensors that `tensor` is a view of, with the operation that made it, as far as they are up to date."""
+    found: list[tuple[Any, Op, dict[str, Any]]] = []
+    root = owner(tensor._plain())
+    while tensor._base is not None and tensor._version == version(tensor._plain()):
+        ref, op, params = tensor._base
+        base = ref()
+        if base is None or owner(base._plain()) is not root or base._version != version(base._plain()):
+            break
+        found.append((base, op, params))
+        tensor = base
+    return found
 
 
 def note_change(tensor: Any, whole: bool = False) -> None:
     """Note that the memory of `tensor` was written through it, all of it if `whole`, where nothing was recorded."""
     raw, node = tensor._plain(), tensor._node
+    current = [tensor, *(base for base, _, _ in above(tensor))] if versions else []
     touch(raw)
     if node is not None and node.op is not None:
         new_version(raw)  # its own node does not know of it
@@ -391,18 +427,20 @@ def note_change(tensor: Any, whole: bool = False) -> None:
         before = version(raw)
         if before:
             new_version(raw)
-        if whole or tensor._version == before:
-            tensor._version = version(raw)
+        for t in current:
+            if (whole and t is tensor) or t._version == before:
+                t._version = version(raw)
 
 
-def accept_own_change(tensor: Any, item: Any, value: Any) -> None:
-    """`t[i] += v` changes the memory through `t[i]`, and then assigns that to `t[i]`: after that `t` is up to date."""
-    if not isinstance(value, Traced) or not is_all_by(value._plain(), tensor._version):
-        return
+def is_own_view(tensor: Any, item: Any, value: Any) -> bool:
+    """Whether `value` is `tensor[item]`: `t[i] += v` changes that, and `t` with it, and then assigns it to `t[i]`."""
+    if not isinstance(value, Traced) or value._base is None or value._base[0]() is not tensor:
+        return False
+    if tensor._version != version(tensor._plain()) or value._version != tensor._version:
+        return False
     place = tensor._plain()[plain_all(item)]
     at = lambda x: (x.ctypes.data, x.shape, x.strides, x.dtype)
-    if isinstance(place, np.ndarray) and at(place) == at(value._raw):  # a NumPy scalar is a copy
-        tensor._version = version(place)
+    return isinstance(place, np.ndarray) and at(place) == at(value._plain())  # a NumPy scalar is a copy
 
 
 def kept(ufunc: np.ufunc, inputs: Any, target: Any) -> tuple[Any, ...]:
@@ -514,6 +552,11 @@ def attribute(name: str) -> property:
     native = getattr(np.ndarray, name)
 
     def assign(self: Any, value: Any) -> None:
+        if name == "shape" and is_heard(self) and not (self._node is not None and self._node.op is None):
+            new = np.reshape(self, tuple(np.ravel(value).tolist()))
+            native.__set__(self, new.shape)
+            self._raw, self._node = new._raw, new._node
+            return
         if is_heard(self):
             what = f"assigning to t.{name} is not recorded"
             raise UnrecordedError(explain(name, what, "t.reshape(...), t.astype(...), or assign under sadl.no_grad()"))

@@ -10,6 +10,7 @@ import numpy as np
 from sadl.backend import Device, check_device
 from sadl.tape import plain
 from sadl.tensor import Tensor
+from sadl.watch import CONVERTED, tell
 
 
 def tensor(
@@ -18,6 +19,7 @@ def tensor(
     """A new Tensor with a copy of `data` on `device`; see `Tensor` for the arguments and errors."""
     check_device(device)
     copied = np.array(plain(data), dtype=dtype)
+    tell(CONVERTED, "sadl.tensor", data, copied)
     return Tensor(copied, requires_grad=requires_grad, keep_grad=keep_grad)
 
 

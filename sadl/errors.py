@@ -33,6 +33,10 @@ class CompileError(RuntimeError):
     """A program could not be built from a captured graph."""
 
 
+class SizeChangedError(CompileError):
+    """A size that depends on values is another one than when the program was captured; another program is needed."""
+
+
 class VerifyError(CompileError):
     """A graph broke one of the rules of the IR, usually because of a faulty pass."""
 

@@ -39,6 +39,7 @@ class Op:
     expr: str = ""  # elementwise: the scalar expression; reduction: how {acc} takes in {x}
     identity: Any = None  # reduction: the start of the accumulator; None: the dtype's own extreme
     infer: Callable[..., Aval] | None = None  # (*avals, **params); for the kinds that cannot tell
+    unview: Callable[..., Any] | None = None  # view(x, part, **params): the value of x once the view of it holds `part`
     expand: Callable[..., Any] | None = None  # the same in terms of other ops, or None where it does not apply
     fn: Any = None  # the public NumPy function, for tests and docs
     domain: tuple[tuple[float, float], ...] = ()  # where to sample each input in the generated tests

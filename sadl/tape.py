@@ -25,7 +25,7 @@ class Recorder(Protocol):
     """What `sadl.compile` installs to see every operation: same tape, second listener."""
 
     def record(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any], outs: tuple[Any, ...]) -> None: ...
-    def rebind(self, target: Any, value: Any) -> None: ...
+    def rebind(self, pairs: list[tuple[Any, Any]]) -> None: ...
     def read(self, how: str, instead: str) -> None: ...
     def read_grad(self, tensor: Any) -> Any: ...
     def write_grad(self, tensor: Any) -> None: ...
@@ -83,6 +83,7 @@ class Traced:
         __slots__ = ()
     _raw: Any = None  # the same memory as a plain array; made on first use
     _node: Any = None  # its Node; None: no gradient flows here
+    _base: Any = None  # of a view: weak reference to the Tensor it is a view of, the operation, its params
     _version: int = 0  # how often its memory had been written, under gradients, when it was last known to be current
     _array: type  # ndarray or cupy.ndarray
 
@@ -166,6 +167,8 @@ def bind(op: Op, *inputs: Any, **params: Any) -> Any:
     if op.outs != 1:
         return _bind_many(op, inputs, raws, parents, params, out, first, mode, tracked)
     result = first._wrap(out)
+    if op.unview is not None:
+        result._base = (weakref.ref(first), op, params)
     if tracked and (raw := result._raw).dtype.kind in "fc":
         result._node = Node(op, raws, parents, params, raw)
     if mode.recorder is not None:
@@ -298,12 +301,12 @@ def toucher(arrays: Iterable[Any]) -> Callable[[], None]:
 
 
 class Version:
-    """How often memory was written while gradients were recorded, by whom last, and how often before that one came."""
+    """How often memory was written while gradients were recorded."""
 
-    __slots__ = ("count", "writer", "before", "owner")
+    __slots__ = ("count", "owner")
 
     def __init__(self, root: Any) -> None:
-        self.count, self.writer, self.before = 0, weakref.ref(root), 0
+        self.count = 0
         self.owner = weakref.ref(root, lambda _, key=id(root): versions.pop(key, None))  # type: ignore[misc]
 
 
@@ -317,19 +320,11 @@ def version(array: Any) -> int:
 
 
 def new_version(array: Any) -> int:
-    """Note that the memory of `array` was written through it: any other Tensor on that memory is out of date."""
+    """Note that the memory of `array` was written: a Tensor on that memory that does not know of it is out of date."""
     root = owner(array)
     found = versions.setdefault(id(root), Version(root))
-    if found.writer() is not array:
-        found.writer, found.before = weakref.ref(array), found.count
     found.count += 1
     return found.count
-
-
-def is_all_by(writer: Any, since: int) -> bool:
-    """Whether the memory of the array `writer` was written through it alone since that version."""
-    found = versions.get(id(owner(writer)))
-    return found is not None and found.writer() is writer and found.before == since
 
 
 def check_current(name: str, *values: Any) -> None:

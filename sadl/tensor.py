@@ -16,13 +16,14 @@ from sadl import ops
 from sadl.backend import Device, check_device
 from sadl.calls import (
     ENTRIES,
-    accept_own_change,
     adopt,
+    as_plain,
     attribute,
     function_call,
     general_ufunc,
     in_place,
     is_heard,
+    is_own_view,
     leaves_of,
     method,
     note_change,
@@ -37,7 +38,8 @@ from sadl.calls import (
 )
 from sadl.errors import GradientError, ShapeError, UnrecordedError, explain
 from sadl.op import HOST, METADATA, METHODS, OPS, UFUNCS, Op
-from sadl.ops.indexing import is_data_dependent, take_item
+from sadl.ops.indexing import getitem as GETITEM
+from sadl.ops.indexing import is_basic, take_item
 from sadl.ops.movement import reshape_, transpose_
 from sadl.tape import (
     MODE,
@@ -54,6 +56,7 @@ from sadl.tape import (
     version,
     versions,
 )
+from sadl.watch import CONVERTED, tell
 
 _view: Any = np.ndarray.view
 _ndarray = np.ndarray
@@ -93,6 +96,8 @@ class Tensor(Traced):
         dtype: Any = None,
     ) -> Any:
         self = _from_data(data, dtype, CpuTensor)
+        if data.__class__ is not _ndarray and not src:
+            tell(CONVERTED, "sadl.Tensor", data, self)
         if src:
             adopt(self, src, creator_op, op_ctx or {})
         elif requires_grad and is_grad_enabled():
@@ -290,15 +295,17 @@ class Tensor(Traced):
 
     def __getitem__(self, item: Any) -> Any:
         if self._is_unheard("getitem"):
-            return self._wrap(self._plain()[plain_all(item)])
-        if MODE.get().recorder is not None and is_data_dependent(item):
-            read(self, "indexing with a boolean array, whose result's size depends on values", "np.where(mask, t, 0)")
+            part = self._wrap(self._plain()[plain_all(item)])
+            if is_basic(item):
+                part._base = (weakref.ref(self), GETITEM, {"index": item})
+            return part
         return take_item(self, item)
 
     def __setitem__(self, item: Any, value: Any) -> None:
         whole = item is Ellipsis or (isinstance(item, (tuple, slice)) and item in ((), slice(None)))
+        if is_own_view(self, item, value):
+            return
         if versions:
-            accept_own_change(self, item, value)
             check_current("setitem", *(() if whole else (self,)), *leaves_of(value))
         if not is_heard(self, value):
             self._plain()[plain_all(item)] = plain(value)
@@ -369,6 +376,7 @@ class Tensor(Traced):
     # ---- copies -------------------------------------------------------------------------------------------------
 
     def __reduce__(self) -> Any:
+        read(self, "pickling t")
         return _rebuild, (type(self), self._plain(), self.requires_grad and self.is_leaf(), self._extra())
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -394,7 +402,7 @@ class Tensor(Traced):
 
     def _extra(self) -> dict[str, Any]:
         """What belongs to a copy besides the array and its place in the graph."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_raw", "_node", "_version")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_raw", "_node", "_version", "_base")}
 
 
 class CpuTensor(Tensor, np.ndarray):  # type: ignore[misc]
@@ -412,7 +420,7 @@ class CpuTensor(Tensor, np.ndarray):  # type: ignore[misc]
 
     def _wrap(self, array: Any) -> "CpuTensor":
         if array.__class__ is not _ndarray:
-            array = np.asarray(array)
+            array = as_plain(array)
         tensor = _view(array, CpuTensor)
         tensor._raw = array
         if versions:
@@ -436,6 +444,7 @@ class Parameter(Tensor):
 
     def __new__(cls, data: Any = None, *, is_training: bool = True, dtype: Any = None) -> Any:
         self = _from_data(data, dtype, CpuParameter)
+        tell(CONVERTED, "sadl.Parameter", data, self)
         if self.dtype.kind not in "fc":
             kind = {"i": "int", "u": "int", "b": "bool"}.get(self.dtype.kind, str(self.dtype))
             raise GradientError(f"Parameter must have float type, found {kind}.")

@@ -287,7 +287,7 @@ class custom_vjp:
         outs, out_structure = flatten(out)
         saved, saved_structure = flatten(residuals)
         self._refuse_others(outs)
-        require_unwritten(self._name, given, since)
+        _require_unwritten(self._name, given, since)
         known = {id(x): ("out", i) for i, x in enumerate(outs)} | {id(x): ("args", i) for i, x in enumerate(given)}
         links = [known.get(id(x)) if _is_floating(x) else None for x in saved]
         call = _Call(structure, out_structure, saved_structure, len(leaves), links)
@@ -444,7 +444,7 @@ def _array(x: Any) -> Any:
     return x if MODE.get().recorder is None else np.reshape(x, x.shape)
 
 
-def require_unwritten(name: str, values: Iterable[Any], since: int) -> None:
+def _require_unwritten(name: str, values: Iterable[Any], since: int) -> None:
     if any(written_at(plain(x)) > since for x in values):
         what = "it changes an argument, or a Tensor from outside, in place"
         raise StaleValueError(explain(name, what, "let it change a copy"))
@@ -501,7 +501,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         since, before = tick(), generator().bit_generator.state
         run = _run(f, structure, leaves)
         random = before if generator().bit_generator.state != before else None
-        require_unwritten("checkpoint", [*leaves, *(n.out for n in run.others)], since)
+        _require_unwritten("checkpoint", [*leaves, *(n.out for n in run.others)], since)
         inputs = [plain(x) for x in leaves] + [n.out for n in run.others]
         parents = [x._node if has_history(x) else None for x in leaves] + run.others
         again = _Again(f, structure, [None if has_history(x) else x for x in leaves], run.others, random)
@@ -521,13 +521,14 @@ def _run(f: Callable[..., Any], structure: Structure, leaves: list[Any]) -> _Run
         args, kwargs = unflatten(structure, given)
         out = f(*args, **kwargs)
     outs, out_structure = flatten(out)
-    reached = _reached((x._node for x in outs if has_history(x)), since)
-    return _Run(outs, out_structure, own, [n for n in reached if n not in set(own)])
+    older = _older({x._node for x in outs if has_history(x)}, since) - set(own)
+    return _Run(outs, out_structure, own, sorted(older, key=lambda node: node.tick))
 
 
-def _reached(roots: Iterable[Node], since: int) -> list[Node]:
-    """The nodes older than `since` that `roots` go back to directly, oldest first."""
-    seen, stack, older = set(), list(roots), set()
+def _older(roots: set[Node], since: int) -> set[Node]:
+    """The nodes older than `since` that `roots` are, or go back to directly."""
+    seen: set[Node] = set()
+    stack, older = list(roots), set()
     while stack:
         node = stack.pop()
         if node in seen:
@@ -537,7 +538,7 @@ def _reached(roots: Iterable[Node], since: int) -> list[Node]:
             older.add(node)
         else:
             stack += [parent for parent in node.parents or () if parent is not None]
-    return sorted(older, key=lambda node: node.tick)
+    return older
 
 
 def _pull_back_again(gs: list[Any], out: Any, *inputs: Any, again: _Again) -> list[Any]:

@@ -14,9 +14,9 @@ import pytest
 
 import sadl
 import sadl.numpy as np
-import sadl.numpy.random as npr
 from sadl import check_grads, grad, value_and_grad
 
+npr = np.random
 PAGE = Path(__file__).parent.parent / "docs/coming-from-autograd.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -46,6 +46,8 @@ def check_program(loss, params, steps, rate, compiled_steps=5):
     _, eager = descend(loss, params, compiled_steps, rate)
     assert run.stats.programs == 1 and compiled_steps > 3
     np.testing.assert_allclose(compiled, eager, rtol=1e-8)
+    for name, slope in value_and_grad(loss)(params)[1].items():
+        np.testing.assert_allclose(run(params)[1][name], slope, rtol=1e-7, atol=1e-10)
     return descend(loss, params, steps, rate, run=run)
 
 
@@ -104,7 +106,7 @@ def test_gaussian_process_regression():
 def simulate(field, state, times):
     """The path of a state under dstate/dt = field(state), by the classical Runge-Kutta method."""
     path = [state]
-    for now, then in zip(times[:-1], times[1:]):
+    for now, then in zip(times[:-1], times[1:], strict=True):
         h = then - now
         k1 = field(state)
         k2 = field(state + 0.5 * h * k1)
@@ -188,3 +190,41 @@ def test_recurrent_network():
     assert losses[0] > 2 and losses[-1] < 0.1
     guesses = np.argmax(lstm_scores(params, inputs), axis=1)
     assert "".join(LETTERS[int(i)] for i in guesses) == TEXT[1:]
+
+
+# ---- the page ------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_runs_as_printed():
+    space, printed = {}, ""
+    agree = doctest.OutputChecker().check_output
+    text = PAGE.read_text()
+    for m in BLOCK.finditer(text):
+        line = text.count("\n", 0, m.start()) + 1
+        if m[1] == "python":
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                exec(compile("\n" * line + m[2], PAGE.name, "exec"), space)
+            printed = out.getvalue()
+        elif m[1] == "text":
+            same = agree(m[2], printed, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+            assert same, f"{PAGE.name}, line {line}, shows something else than what is printed now:\n{printed}"
+    assert space["step"].stats.programs == 1
+
+
+def test_names_on_the_page_exist():
+    text = PAGE.read_text()
+    for name in set(re.findall(r"`@?sadl\.([a-zA-Z_.]+)", text)):
+        here = sadl if not name.startswith("numpy") else np
+        for part in name.removeprefix("numpy").strip(".").split("."):
+            here = getattr(here, part) if part else here
+    assert {"custom_vjp", "jvp", "hvp", "checkpoint"} <= set(re.findall(r"sadl\.([a-z_]+)", text))
+
+
+def test_ties_and_complex_numbers_are_as_the_page_says():
+    assert grad(np.max)(np.array([1.0, 3.0, 3.0])).tolist() == [0, 0.5, 0.5]
+    assert grad(lambda x: np.sum(np.maximum(x, 3.0)))(np.array([1.0, 3.0, 4.0])).tolist() == [0, 0.5, 1]
+    assert grad(lambda z: np.real(z) ** 2 + 3 * np.imag(z))(np.array(1 + 2j)) == 2 - 3j
+    assert grad(lambda x: np.sum(np.float32(2) * x))(np.ones(2, np.float32)).dtype == np.float32
+    with pytest.raises(sadl.GradientError):
+        grad(lambda n: n * 1.0)(3)

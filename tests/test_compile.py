@@ -803,14 +803,46 @@ def test_other_functions_run_as_library_calls(name):
     assert f"{called} ({__file__}:{line})" in compiled.explain()
 
 
-def test_a_shape_that_depends_on_values_is_an_error():
-    compiled = sadl.compile(lambda x: np.unique(x) * 2)
-    for _ in range(3):
-        assert compiled(np.array([1.0, 1.0, 2.0])).tolist() == [2.0, 4.0]
-    with pytest.raises(
-        CompileError, match=r"unique.* its result has shape \(1,\), but had \(2,\) when it was captured"
-    ):
-        compiled(np.array([1.0, 1.0, 1.0]))
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x: x[x > 1] * 2,
+        lambda x: np.sum(x[x > 1] ** 2) / np.sum(x > 1),
+        lambda x: np.unique(np.round(x)) * 2,
+        lambda x: np.where(x > 1)[0] + 1,
+        lambda x: sadl.grad(lambda x: np.mean(np.exp(x[x > 1])))(x),
+        lambda x: np.compress(x > 1, x),
+    ],
+)
+def test_sizes_that_depend_on_values_have_a_program_each(fn):
+    compiled = sadl.compile(fn)
+    draws = [np.random.default_rng(k).uniform(0, 2, 5) for k in (0, 1, 2)]
+    for x in draws * 4:
+        assert close(compiled(x), fn(x))
+    assert compiled.stats.captures == 2 * compiled.stats.programs <= 2 * len({np.sum(x > 1) for x in draws})
+
+
+def test_a_size_that_does_not_fit_changes_nothing():
+    """The program for one size finds out that it is another before it has written anything."""
+
+    def make():
+        w, seen = sadl.zeros(3, dtype=np.float64), sadl.zeros((), dtype=np.float64)
+
+        def step(x):
+            with sadl.no_grad():
+                w[...] = w + x
+                seen[...] = seen + np.sum(x[x > 1])
+            return np.sum(w)
+
+        return w, seen, step
+
+    w, seen, step = make()
+    w2, seen2, step2 = make()
+    compiled = sadl.compile(step)
+    for k in range(12):
+        x = np.array([0.5, 1.5, 1.5 * (k % 3 == 0)])
+        assert close(compiled(x), step2(x)) and close(w, w2) and close(seen, seen2)
+    assert compiled.stats.programs == 2
 
 
 # ---- copies, overlaps and containers ---------------------------------------------------------------------------------

@@ -106,6 +106,21 @@ s = x * 2; t = s + 1; t *= 3; r = s * t
 s = x.copy(); s[0] = 0; r = s * x
 s = x.reshape(4, 3).copy(); s += 1; r = s.T * y
 s = x[:, :1] * y; s[:, 0] = x[:, 0]; r = s * s
+s = x * 2; v = s[0]; v *= 3; r = s * s
+s = x * 2; v = s.T; v *= 3; r = s * s
+s = x * 2; v = s.reshape(-1); v[0] = 3; r = s * s
+s = x * 2; v = s.flat; v[3] = 1; r = s * s
+s = x * 2; v = s[0]; w = v[1:]; w += 1; r = s * s
+s = x * 2; r = s * 1; v = s[:1]; v += 1; r = r * s
+s = x * 2; v = s[0]; v *= 3; r = s * 1; s += 1
+s = x * 2; v = s[0]; v *= 3; s[1] = 0; r = s * s
+s = x * 2; v = s[0]; v *= 3; r = s * 1; w = s[1]; w += 1
+s = x * 2; v = s[0]; v *= 3; w = s[0]; w += 1; r = w * 1
+s = x * 2; v = s[0]; v += 1; v += 1; s[1] = v; r = s * s
+s = filled(x, 3, 4); [r.__iadd__(x[0]) for r in s]; r = s * 2 + x
+s = filled(x, 3, 4); v = s[0]; v += x[0]; r = s * 1 + x
+s = x * 2; v = np.diagonal(s); v = v * 1; w = s[::-1, ::2]; w *= y[:, ::2]; r = s * s
+s = x * 2; v = np.flip(s, 0); v[0] = y[1]; r = s * s
 """.strip().splitlines()
 
 WRONG = """
@@ -119,23 +134,10 @@ s = x * 2; r = s**2; np.add(s, 1, out=s)
 s = x * 2; r = np.maximum(s, y); s *= 2
 s = x * 2; r = s.max(0); s += 1
 s = x * 2; r = s @ y.T; s += 1
-s = x * 2; v = s[0]; v *= 3; r = s * 1
-s = x * 2; v = s.T; v *= 3; r = s * 1
-s = x * 2; v = s.reshape(-1); v[0] = 3; r = s * 1
 s = x * 2; v = s[1:]; s *= 3; r = v * 1
-s = x * 2; v = s.flat; v[3] = 1; r = s * 1
-s = x * 2; v = s[0]; w = v[1:]; w += 1; r = s * 1
 s = x * 2; v, w = s[0], s[0]; v += 1; r = w * 1
-s = x * 2; r = s * 1; v = s[:1]; v += 1; r = r * s
-s = x * 2; v = s[0]; v *= 3; r = s * 1; s += 1
-s = x * 2; v = s[0]; v *= 3; s[1] = 0; r = s * 1
-s = x * 2; v = s[0]; v *= 3; r = s * 1; w = s[1]; w += 1
 s = x * 2; v = s[0]; s[0] = v * 2; r = v * 1
-s = x * 2; v = s[0]; v *= 3; w = s[0]; w += 1; r = w * 1
 s = x * 2; v = s[0]; w = s[1]; v += 1; s[1] = w; r = s * 1
-s = x * 2; v = s[0]; v += 1; v += 1; s[1] = v; r = s * 1
-s = filled(x, 3, 4); [r.__iadd__(x[0]) for r in s]; r = s * 2 + x
-s = filled(x, 3, 4); v = s[0]; v += x[0]; r = s * 1 + x
 s = filled(x, 3, 4); v = s[0]; s[0] = x[0]; r = v * 2 + x
 s = filled(x, 3, 4); v = s.T; v += x.T; r = s * 1 + x
 """.strip().splitlines()

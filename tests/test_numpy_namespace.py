@@ -106,6 +106,11 @@ def test_a_tensor_without_a_gradient_stays_a_tensor():
     assert isinstance(np.array([sadl.Tensor(A), A]), sadl.Tensor)
 
 
+def test_full_like_of_numpy_itself_has_the_gradient_by_what_it_fills_with():
+    check_grads(lambda x, y: numpy.full_like(x, y[0]) ** 2 * x, (A, A[0]))
+    assert not numpy.full_like(sadl.Tensor(A, requires_grad=True), 2.0).requires_grad
+
+
 def test_arange_would_lose_a_gradient():
     t = sadl.Tensor(3.0, requires_grad=True)
     with pytest.raises(UnrecordedError, match="linspace"):

@@ -459,8 +459,8 @@ class Listener:
     def record(self, op, inputs, params, outs):
         self.ops.append(op.name)
 
-    def rebind(self, target, value):
-        self.rebound.append(target)
+    def rebind(self, pairs):
+        self.rebound += [target for target, _ in pairs]
 
     def read(self, how, instead):
         raise AssertionError(f"read a value: {how}")

@@ -380,7 +380,7 @@ class Listener:
     def record(self, op, inputs, params, outs):
         self.ops.append(op)
 
-    def rebind(self, target, value):
+    def rebind(self, pairs):
         pass
 
     def read(self, how, instead):
@@ -397,7 +397,7 @@ def listen(function, call):
         MODE.set(before)
 
 
-ORDERED = "sort partition median quantile percentile trim unique"
+ORDERED = "sort partition median quantile percentile trim unique union setxor intersect setdiff"
 PER_ARGUMENT = {
     "compress",
     "atleast_1d",
@@ -445,7 +445,7 @@ def test_without_gradients_everything_is_numpys(name):
 
 @each_call
 def test_what_listeners_hear_has_numpys_value(name):
-    for call in plausible(name) if name not in WRONG_IN_NUMPY else ():
+    for call in plausible(name) if name not in WRONG_IN_NUMPY | {"unique_values"} else ():  # in no certain order
         expected = CALLS[name](*over_arrays(np.copy, call)[0], **over_arrays(np.copy, call)[1])
         try:
             result, _ = listen(CALLS[name], over_arrays(lambda a: tensor(a), call))

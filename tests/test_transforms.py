@@ -525,6 +525,17 @@ def test_custom_vjp_in_a_compiled_training_step():
     assert 0 < losses["eager"][0] - losses["eager"][1] < 0.3  # the steps are as small as the clipped gradient
 
 
+def test_custom_vjp_of_a_captured_parameter():
+    w, f = sadl.Parameter(B), written_by_hand(scaled_exp_fwd, scaled_exp_bwd, scaled_exp)
+    run = sadl.compile(lambda x: np.sum(f(w, x)))
+    for _ in range(4):
+        w.grad = None
+        run(A).backward()
+        same(w.grad, np.exp(B) * A)
+    w.requires_grad = False
+    assert not has_history(run(A))
+
+
 def test_bwd_runs_on_plain_arrays_unless_it_is_recorded():
     seen = []
 
@@ -931,6 +942,26 @@ def test_a_checkpointed_model():
     same(grads[0], grads[1])
 
 
+# ---- what they stand on --------------------------------------------------------------------------------------------
+
+
+def test_one_of_several_results_may_be_changed_in_place():
+    x = leaf(A)
+    part, whole = np.modf(x * 3)
+    part *= B
+    np.sum(part * part + whole).backward()
+    same(x.grad, 6 * np.modf(3 * A)[0] * B * B)
+
+
+def test_a_view_that_is_out_of_date_is_no_argument():
+    x = leaf(A) * 1
+    view = x[0]
+    x *= 2
+    for transform in (lambda v: grad(np.sum)(v), lambda v: jvp(np.sin, (v,), (V[0],)), checkpoint(np.sin)):
+        with pytest.raises(StaleValueError):
+            transform(view)
+
+
 # ---- all of them together ------------------------------------------------------------------------------------------
 
 
@@ -941,6 +972,16 @@ def test_transforms_nest():
     same(hessian(ours)(A[0]), hessian(plain_one)(A[0]))
     same(hvp(ours, (A[0],), (V[0],)), hvp(plain_one, (A[0],), (V[0],)))
     same(compiled(hessian(ours), A[0]), hessian(plain_one)(A[0]), rtol=1e-8)
+
+
+def test_transforms_of_compiled_functions():
+    f = lambda x: np.sin(x) * np.sum(x * x)
+    run = sadl.compile(f)
+    for _ in range(4):
+        same(jvp(run, (A[0],), (V[0],)), jvp(f, (A[0],), (V[0],)), rtol=1e-8)
+        same(jacobian(run)(A[0]), jacobian(f)(A[0]), rtol=1e-8)
+        same(hvp(lambda x: np.sum(run(x)), (A[0],), (V[0],)), hvp(lambda x: np.sum(f(x)), (A[0],), (V[0],)), rtol=1e-8)
+        same(grad(lambda x: np.sum(checkpoint(run)(x)))(A[0]), grad(lambda x: np.sum(f(x)))(A[0]), rtol=1e-8)
 
 
 def test_everything_is_exported():

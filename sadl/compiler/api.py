@@ -5,6 +5,7 @@ signature. The first two calls with a signature run the Python, for real, under 
 runs.
 """
 
+import contextlib
 import functools
 import logging
 import sys
@@ -21,7 +22,7 @@ from sadl.compiler.ir import Graph, print_graph, verify
 from sadl.compiler.runner import Runner
 from sadl.compiler.shot import Shot, take
 from sadl.config import config
-from sadl.errors import explain
+from sadl.errors import SizeChangedError, explain
 from sadl.function import structure_epoch
 from sadl.kernels import store
 from sadl.tape import MODE, Traced, leaf_epoch
@@ -33,6 +34,7 @@ log = logging.getLogger("sadl.compiler")
 
 MAX_UNUSED = 64
 MAX_ENTRIES = 16  # programs kept for one signature, for different modes and data-dependent sizes
+ADVICE_SIZES = "Sizes that depend on values are better avoided: np.where(mask, t, 0) in place of t[mask]."
 ADVICE_SIGNATURES = "A number that changes from call to call is better an array: np.float32(lr), or state in a Tensor."
 
 
@@ -101,27 +103,26 @@ class Compiled:
             return self.fn(*args, **kwargs)
         leaves, structure = _flatten_call(args, kwargs)
         entries = self._entries.setdefault((structure, mode.grad, *map(_describe, leaves)), [])
-        for entry in entries:
-            if entry.holds():
-                return entry.runner(leaves) if entry.runner is not None else self._capture(entries, leaves, structure)
-        return self._capture(entries, leaves, structure)
+        result = _run_program(entries, leaves)
+        if result is not _NO_PROGRAM:
+            return result
+        with self._lock:
+            result = _run_program(entries, leaves)  # another thread may have been faster
+            return self._capture(entries, leaves, structure) if result is _NO_PROGRAM else result
 
     def _capture(self, entries: "list[_Entry]", leaves: list[Any], structure: Structure) -> Any:
         """Run the Python; the second time there is enough to build a program from."""
-        with self._lock:
-            entry = next((e for e in entries if e.holds()), None)
-            if entry is not None and entry.runner is not None:  # another thread was faster
-                return entry.runner(leaves)
-            return self._capture_alone(entry, entries, leaves, structure)
-
-    def _capture_alone(self, entry: Any, entries: "list[_Entry]", leaves: list[Any], structure: Structure) -> Any:
+        waiting = [e for e in entries if e.runner is None and e.holds()]
         shot = take(self.fn, leaves, structure)
         self.stats.captures += 1
+        entry = next((e for e in waiting if e.shot.sizes == shot.sizes), None)
         if entry is None:
             shot.capture.forget_arguments()
             entries[:] = [e for e in entries if e.epoch == structure_epoch()][-MAX_ENTRIES:]
             entries.append(_Entry(shot, self.fn))
             self._drop_unused()
+            if len(entries) == MAX_ENTRIES:
+                log.warning("%r: %d programs for one signature. %s", self, MAX_ENTRIES, ADVICE_SIZES)
         else:
             self._build(entry, shot)
         shot.capture.commit()
@@ -211,6 +212,18 @@ class _Entry:
             return False
         self._leaf_epoch = now
         return True
+
+
+_NO_PROGRAM = object()
+
+
+def _run_program(entries: list[_Entry], leaves: list[Any]) -> Any:
+    """What the program gives that fits what the function reads; sizes that depend on values are seen on the way."""
+    for entry in entries:
+        if entry.runner is not None and entry.holds():
+            with contextlib.suppress(SizeChangedError):
+                return entry.runner(leaves)
+    return _NO_PROGRAM
 
 
 def surroundings(fn: Any) -> list[tuple[Callable[[], Any], Any]]:

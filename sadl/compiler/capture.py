@@ -13,15 +13,20 @@ from typing import Any
 
 import numpy as np
 
+from sadl import watch
 from sadl.compiler.ir import Eqn, Literal, Var
 from sadl.errors import CaptureError, explain
-from sadl.op import Aval, Op
+from sadl.op import HOST, Aval, Op
 from sadl.tape import MODE, Mode, Traced, owner, plain, user_line
 from sadl.tensor import CpuTensor, Tensor
 
 MSG_READ = (
     "{how} reads a value into Python, but a compiled program decides nothing in Python: "
     "it would keep the value of the first call"
+)
+MSG_TAKEN = (
+    "{how} takes the values of a Tensor out: a compiled program does not follow plain arrays, as np.asarray(t) gives "
+    "them, and would keep those of the first call"
 )
 MSG_LEFT = "a plain array on the memory of a Tensor, as np.asarray(t) gives it, is not followed by a compiled program"
 
@@ -46,6 +51,8 @@ class Capture:
         self.raws: list[Any] = []  # the arrays that were the inputs in this capture
         self.argument_ids: set[int] = set()  # of the arguments and of what stands for them
         self.tensors: list[Any] = []  # the objects that held them
+        self.nodes: list[Any] = []  # and their nodes, before anything was written into them
+        self.before: dict[int, Any] = {}  # id of a plain array that was written -> what it had held
         self.written: dict[int, Any] = {}  # id of a plain array -> the Tensor whose memory was written
         self.grads: dict[int, Any] = {}  # id of a Tensor -> the Tensor whose .grad was set
         self.guards: list[tuple[Callable[[], Any], Any]] = []
@@ -62,9 +69,11 @@ class Capture:
     def __enter__(self) -> "Capture":
         self._before = MODE.get()
         MODE.set(Mode(self._before.grad, self))
+        watch.start(self._hear)
         return self
 
     def __exit__(self, *_: Any) -> None:
+        watch.stop(self._hear)
         MODE.set(self._before)
 
     # ---- what the tape tells ------------------------------------------------------------------------------------
@@ -80,19 +89,33 @@ class Capture:
         for out, var in zip(outs, out_vars, strict=True):
             self._bind(out, var)
 
-    def rebind(self, target: Any, value: Any) -> None:
-        self.value(target)  # an array from outside becomes an input before its memory changes
-        raw = plain(target)
-        if id(raw) not in self.written:
-            before = raw.copy()
-            self._undo.append(lambda: np.copyto(raw, before))
-        self._note(raw, self._env[id(plain(value))])
-        self.written[id(raw)] = target
-        self._changed.append((raw, next(self._clock)))
+    def rebind(self, pairs: list[tuple[Any, Any]]) -> None:
+        """Each of these Tensors, which are views of one another, is about to hold that value."""
+        for target, _ in pairs:
+            self.value(target)  # an array from outside becomes an input before its memory changes
+        for target, _ in pairs:
+            raw = plain(target)
+            if id(raw) not in self.written:
+                self.before[id(raw)] = before = raw.copy()
+                self._undo.append(lambda raw=raw, before=before: np.copyto(raw, before))
+            self.written[id(raw)] = target
+            self._changed.append((raw, next(self._clock)))
+        for target, value in pairs:
+            self._note(plain(target), self._env[id(plain(value))])
 
     def read(self, how: str, instead: str) -> None:
         advice = instead or "return the value and read it outside, or choose with np.where"
         raise CaptureError(explain("compile", MSG_READ.format(how=how), advice, made_at=user_line()))
+
+    def _hear(self, event: watch.Event) -> None:
+        """Refuse what takes values out without being recorded. (What is read into Python is refused by `read`.)"""
+        if event.kind == watch.READ or event.in_lines:
+            return
+        found = watch.tensors_in(event.args) if event.function in HOST else watch.taken(event, "fciub", self._is_own)
+        if any(self._is_own(t) or not _looks_at(event.result, t) for t in found):
+            what = MSG_TAKEN.format(how=event.how)
+            advice = "use the Tensor itself, np.stack([t, u]) for a list of Tensors"
+            raise CaptureError(explain("compile", what, advice, made_at=user_line()))
 
     def _refuse_argument(self, tensor: Any) -> None:
         """The `.grad` of an argument belongs to another object on each call."""
@@ -137,7 +160,7 @@ class Capture:
     def _cut(self, n_eqns: int, n_inputs: int) -> None:
         for raw in self.raws[n_inputs:]:
             del self._env[id(raw)]
-        rows: list[list[Any]] = [self.inputs, self.sources, self.raws, self.tensors]
+        rows: list[list[Any]] = [self.inputs, self.sources, self.raws, self.tensors, self.nodes]
         for values in rows:
             del values[n_inputs:]
         del self.eqns[n_eqns:]
@@ -181,9 +204,13 @@ class Capture:
     def cotangents_last(self) -> None:
         """Move the stand-ins for cotangents behind the other inputs, some of which only the backward brought up."""
         order = sorted(range(len(self.inputs)), key=lambda i: self.sources[i].kind == "cotangent")
-        rows: list[list[Any]] = [self.inputs, self.sources, self.raws, self.tensors]
+        rows: list[list[Any]] = [self.inputs, self.sources, self.raws, self.tensors, self.nodes]
         for values in rows:
             values[:] = [values[i] for i in order]
+
+    def at_first(self, i: int) -> Any:
+        """What the i-th input held when it came up."""
+        return self.before.get(id(self.raws[i]), self.raws[i])
 
     def held_leaves(self) -> list[Any]:
         """The Tensors from outside that are leaves, with or without a gradient."""
@@ -210,6 +237,11 @@ class Capture:
         var = self._env.get(id(plain(x)))
         return var is not None and var not in self.inputs
 
+    def _is_own(self, x: Any) -> bool:
+        """Whether the value of this Tensor is made here, or another one on each call."""
+        var = self._env.get(id(x._raw))
+        return var is not None and (var not in self.inputs or self.sources[self.inputs.index(var)].kind != "held")
+
     def _check_current(self, raw: Any) -> None:
         """Memory written through one array may not be read through another: the graph knows values, not memory."""
         since = self._bound_at.get(id(raw), -1)
@@ -232,6 +264,7 @@ class Capture:
         self.sources.append(source)
         self.raws.append(raw)
         self.tensors.append(x)
+        self.nodes.append(getattr(x, "_node", None))
         self._note(raw, var)
         return var
 
@@ -257,6 +290,11 @@ class Capture:
 
 def _kind(grad: Any) -> str | None:
     return None if grad is None else grad.dtype.str  # not the dtype itself: float64 is equal to None
+
+
+def _looks_at(result: Any, tensor: Any) -> bool:
+    """Whether a result is the memory of `tensor`, and so what that holds in later calls as well."""
+    return isinstance(result, np.ndarray) and np.may_share_memory(result, plain(tensor))
 
 
 def fresh(array: Any) -> Any:

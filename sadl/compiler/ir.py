@@ -187,6 +187,11 @@ def results_of(value: Any) -> Any:
     return value if isinstance(value, (tuple, list)) else (value,)
 
 
+def has_open_size(eqn: Eqn) -> bool:
+    """Whether the shape of the result may depend on values: a library routine that nobody can infer."""
+    return eqn.op.kind == "call" and eqn.op.infer is None and "cluster" not in eqn.params
+
+
 # ---- what an equation reads, and in which dtypes it computes -------------------------------------------------------
 
 PLACES = {1: ("x",), 2: ("x", "y"), 3: ("c", "x", "y")}  # the names of the inputs in an expression

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sadl.compiler.fuse import Cluster, as_cluster
-from sadl.compiler.ir import Eqn, Graph, Literal, Var, in_order
+from sadl.compiler.ir import Eqn, Graph, Literal, Var, has_open_size, in_order
 from sadl.op import OPS, Aval
 
 ALIGN = 64  # bytes: a cache line, and the width of the widest vector registers
@@ -178,7 +178,7 @@ def _waits(
     for k, e in enumerate(graph.eqns):
         for root in _roots(e.inputs, layouts):
             readers.setdefault(root, set()).add(k)
-    checks = {k for k, e in enumerate(graph.eqns) if e.op.checks}
+    checks = {k for k, e in enumerate(graph.eqns) if e.op.checks or has_open_size(e)}  # they may end the program
     waits = {}
     for out, into in graph.donated.items():
         old, new = graph.inputs[into], graph.outputs[out]

@@ -21,7 +21,7 @@ from sadl.compiler.lower import Nest, Operand, lower, scratch_size
 from sadl.compiler.memory import ALIGN, Buffer, Layout, Plan
 from sadl.compiler.render import render
 from sadl.config import config
-from sadl.errors import CompileError, explain
+from sadl.errors import SizeChangedError, explain
 from sadl.kernels import blas, store
 from sadl.kernels.team import KERNEL, UNUSED, get_team
 
@@ -331,7 +331,7 @@ class Program:
             for v, result in zip(eqn.outs, results, strict=True):
                 if np.shape(result) != v.aval.shape:
                     what = MSG_SIZE.format(np.shape(result), v.aval.shape)
-                    raise CompileError(explain(eqn.op.name, what, "call it outside", eqn.where))
+                    raise SizeChangedError(explain(eqn.op.name, what, "call it outside", eqn.where))
                 np.copyto(self._array(v), result)
 
         return run if eqn.op.checks else step

@@ -149,7 +149,7 @@ def _without_constants(shot: Shot, constants: set[int]) -> tuple[Graph, list[int
     graph = shot.graph
     live = [i for i in range(len(graph.inputs)) if i not in constants]
     place = {i: k for k, i in enumerate(live)}
-    consts = {graph.inputs[i]: shot.capture.raws[i] for i in constants}
+    consts = {graph.inputs[i]: shot.capture.at_first(i) for i in constants}
     outputs: list[Atom] = []
     donated: dict[int, int] = {}
     for i, v in enumerate(graph.outputs):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sadl.compiler.capture import MSG_LEFT, Capture, fresh
-from sadl.compiler.ir import Eqn, Graph, Literal, Names
+from sadl.compiler.ir import Eqn, Graph, Literal, Names, has_open_size
 from sadl.compiler.joint import append_backward
 from sadl.errors import CaptureError, StaleValueError, explain
 from sadl.tape import ALIAS, Node, Traced, plain
@@ -45,6 +45,11 @@ class Shot:
     live: list[int]  # outs that the surroundings may differentiate
     gradients: dict[int, Any]  # position of an input -> its gradient
     graph: Graph
+
+    @property
+    def sizes(self) -> tuple[Any, ...]:
+        """The shapes that may depend on values: where they differ, another program is needed."""
+        return tuple(v.aval.shape for e in self.graph.eqns if has_open_size(e) for v in e.outs)
 
     @property
     def n_outputs(self) -> int:
@@ -139,8 +144,7 @@ def _is_live(node: Node | None) -> bool:
 
 def _leaves(capture: Capture) -> dict[int, Node]:
     """The nodes of the inputs that require a gradient: of arguments their stand-ins', of held Tensors their own."""
-    nodes = {i: getattr(t, "_node", None) for i, t in enumerate(capture.tensors)}
-    return {i: node for i, node in nodes.items() if node is not None}
+    return {i: node for i, node in enumerate(capture.nodes) if node is not None}
 
 
 # ---- the second look -----------------------------------------------------------------------------------------------
@@ -222,7 +226,7 @@ def _constants(first: Shot, second: Shot) -> set[int]:
         if a.kind == "held" and a.held is not b.held:
             if _place(second.capture.raws[i]) in given:
                 raise CaptureError(explain("compile", MSG_LEFT, "use the Tensor itself", b.where))
-            if not _equal(first.capture.raws[i], second.capture.raws[i]):
+            if not _equal(first.capture.at_first(i), second.capture.at_first(i)):
                 raise _changed("an array that is made anew on each call changed its values", b.where)
             if i in second.gradients:
                 raise CaptureError(

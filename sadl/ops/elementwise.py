@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sadl.op import UFUNCS, Aval, Op, _shape, call, elementwise, numpy_function
-from sadl.tape import Traced, arrayed, bind
+from sadl.tape import Traced, arrayed, as_array, bind
 
 ANY, POSITIVE, UNIT, NONZERO = (-2.0, 2.0), (0.2, 3.0), (-0.9, 0.9), (0.5, 2.0)
 DEGREE = 180 / float(np.pi)
@@ -49,6 +49,11 @@ def _turn(g: Any, y: Any, x: Any) -> Any:
     size = np.absolute(x)
     along = np.real(g * y)
     return (g - along * np.conjugate(y)) / np.where(size == 0, 1, size)
+
+
+def _root(square: Any, inverse: Any, y: Any) -> Any:
+    """The square root that belongs to `y`: of complex numbers there are two, and `inverse` tells which it is."""
+    return np.sqrt(square) if square.dtype.kind != "c" else inverse(y)
 
 
 _zero = functools.cache(lambda dtype: np.zeros((), dtype))
@@ -89,8 +94,8 @@ log1p     = elementwise(np.log1p, "log1p({x})", [lambda g, y, x: g / (x + 1)], d
 sin       = elementwise(np.sin, "sin({x})", [lambda g, y, x: g * np.cos(x)])
 cos       = elementwise(np.cos, "cos({x})", [lambda g, y, x: -g * np.sin(x)])
 tan       = elementwise(np.tan, "tan({x})", [lambda g, y, x: g * (1 + y * y)], domain=(UNIT,))
-arcsin    = elementwise(np.arcsin, "arcsin({x})", [lambda g, y, x: g / np.sqrt(1 - x * x)], domain=(UNIT,))
-arccos    = elementwise(np.arccos, "arccos({x})", [lambda g, y, x: -g / np.sqrt(1 - x * x)], domain=(UNIT,))
+arcsin    = elementwise(np.arcsin, "arcsin({x})", [lambda g, y, x: g / _root(1 - x * x, np.cos, y)], domain=(UNIT,))
+arccos    = elementwise(np.arccos, "arccos({x})", [lambda g, y, x: -g / _root(1 - x * x, np.sin, y)], domain=(UNIT,))
 arctan    = elementwise(np.arctan, "arctan({x})", [lambda g, y, x: g / (1 + x * x)])
 arctan2   = elementwise(np.arctan2, "arctan2({x}, {y})", [lambda g, z, x, y: g * y / (x * x + y * y),
                                                           lambda g, z, x, y: -g * x / (x * x + y * y)],
@@ -98,8 +103,8 @@ arctan2   = elementwise(np.arctan2, "arctan2({x}, {y})", [lambda g, z, x, y: g *
 sinh      = elementwise(np.sinh, "sinh({x})", [lambda g, y, x: g * np.cosh(x)])
 cosh      = elementwise(np.cosh, "cosh({x})", [lambda g, y, x: g * np.sinh(x)])
 tanh      = elementwise(np.tanh, "tanh({x})", [lambda g, y, x: g * (1 - y * y)])
-arcsinh   = elementwise(np.arcsinh, "arcsinh({x})", [lambda g, y, x: g / np.sqrt(x * x + 1)])
-arccosh   = elementwise(np.arccosh, "arccosh({x})", [lambda g, y, x: g / np.sqrt(x * x - 1)], domain=((1.5, 3.0),))
+arcsinh   = elementwise(np.arcsinh, "arcsinh({x})", [lambda g, y, x: g / _root(x * x + 1, np.cosh, y)])
+arccosh   = elementwise(np.arccosh, "arccosh({x})", [lambda g, y, x: g / _root(x * x - 1, np.sinh, y)], domain=((1.5, 3.0),))
 arctanh   = elementwise(np.arctanh, "arctanh({x})", [lambda g, y, x: g / (1 - x * x)], domain=(UNIT,))
 hypot     = elementwise(np.hypot, "hypot({x}, {y})", [lambda g, z, x, y: g * x / z, lambda g, z, x, y: g * y / z],
                         domain=(NONZERO, NONZERO))
@@ -290,17 +295,40 @@ numpy_function(np.empty_like)(_like(0))
 
 
 @numpy_function(np.full_like)
-def full_like_(a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True) -> Any:
+def full_like_(
+    a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None
+) -> Any:
     fill_value, dtype = arrayed(fill_value), np.dtype(dtype or a.dtype)
+    if shape is not None and shape != a.shape:
+        filler = fill_value if isinstance(fill_value, Traced) else np.zeros_like(a, shape=()) + fill_value
+        return np.copy(np.broadcast_to(np.asanyarray(filler).astype(dtype), shape))
     if isinstance(fill_value, Traced) and fill_value._node is not None:  # its gradient is the sum over what it fills
         return np.copy(np.broadcast_to(fill_value.astype(dtype), a.shape))
     return bind(full_like, a, fill_value, dtype=dtype)
 
 
+@numpy_function(np.array, np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray)
+def array(
+    a: Any,
+    dtype: Any = None,
+    *,
+    copy: bool | None = True,
+    order: Any = None,
+    subok: bool = False,
+    ndmin: int = 0,
+    device: Any = None,
+) -> Any:
+    """With `like=` a Tensor: the only way in which NumPy lets these functions be handled."""
+    x = as_array(a)
+    x = x if dtype is None else x.astype(dtype)
+    x = np.copy(x) if copy else x
+    return np.reshape(x, (*(1,) * (ndmin - x.ndim), *x.shape)) if ndmin > x.ndim else x
+
+
 @numpy_function(np.where)
 def where_(condition: Any, x: Any = None, y: Any = None, /) -> Any:
-    if x is None or y is None:
-        raise TypeError("[where] np.where(condition) alone has a size that depends on values. Instead: np.nonzero(c).")
+    if x is None and y is None:
+        return np.nonzero(condition)
     return bind(where, condition, x, y)
 
 

@@ -57,7 +57,9 @@ def _vjp_rfft(g: Any, y: Any, x: Any, *, n: int, axis: int, norm: Any) -> Any:
 
 def _vjp_irfft(g: Any, y: Any, x: Any, *, n: int, axis: int, norm: Any) -> Any:
     share = np.conjugate(np.fft.rfft(g, n, axis, SWAPPED[norm])) * _counts(g, n, axis)
-    return _resized(share if x.dtype.kind == "c" else np.real(share), x.shape[axis], axis)
+    share = share if x.dtype.kind == "c" else np.real(share)
+    share = share if share.dtype == x.dtype else share.astype(x.dtype)  # of float16, whose spectrum has no half
+    return _resized(share, x.shape[axis], axis)
 
 
 @functools.cache

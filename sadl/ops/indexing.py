@@ -93,7 +93,8 @@ def _infer_shape(op: Op, g: Aval, *_: Any, shape: tuple[int, ...], **__: Any) ->
 
 # fmt: off
 getitem = view("getitem", lambda x, *, index: x[index],
-               [lambda g, y, x, *, index: bind(unslice, g, shape=x.shape, index=index)])
+               [lambda g, y, x, *, index: bind(unslice, g, shape=x.shape, index=index)],
+               unview=lambda x, part, *, index: bind(put, x, part, layout=encode(index)[0]))
 unslice: Op = call("unslice", _unslice, [lambda g, y, x, *, shape, index: g[index]], infer=_infer_shape)
 gather = call("gather", lambda x, *arrays, layout: x[decode(layout, arrays)],
               [lambda g, y, x, *arrays, layout: bind(scatter_add, g, *arrays, shape=x.shape, layout=layout)])
@@ -118,11 +119,6 @@ def take_item(x: Any, item: Any) -> Any:
         return bind(getitem, x, index=item)
     layout, arrays = encode(item)
     return bind(gather, x, *arrays, layout=layout) if arrays else bind(getitem, x, index=decode(layout))
-
-
-def is_data_dependent(item: Any) -> bool:
-    """Whether the shape of `x[item]` depends on values: a boolean array is in the index."""
-    return not is_basic(item) and any(a.dtype == bool for a in encode(item)[1])
 
 
 # ---- along one axis -----------------------------------------------------------------------------------------------
@@ -216,11 +212,13 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
 
 @numpy_function(np.take, method="take")
 def take(a: Any, indices: Any, axis: int | None = None, out: Any = None, mode: str = "raise") -> Any:
-    if mode != "raise" or out is not None:
-        raise ValueError(f"[take] mode={mode!r} and out= are not supported. Instead: take(..., mode='raise').")
-    a, axis = (np.ravel(a), 0) if axis is None else (a, axes(axis, a.ndim)[0])
+    a, axis = (np.ravel(a), 0) if axis is None or a.ndim == 0 else (a, axes(axis, a.ndim)[0])
     indices = indices if hasattr(indices, "dtype") else np.asarray(indices, None if np.size(indices) else np.intp)
     indices = indices.astype(np.intp) if indices.dtype == bool else indices
+    if mode == "wrap":
+        indices = np.remainder(indices, a.shape[axis])
+    elif mode == "clip":
+        indices = np.clip(indices, 0, a.shape[axis] - 1)
     return a[(*(slice(None),) * axis, indices)]
 
 
@@ -228,7 +226,8 @@ def _arg(name: str, run: Any) -> Any:
     op = call(name, run, [None], infer=lambda op, x, **p: Aval(run(np.empty(x.shape), **p).shape, np.dtype(np.intp)))
 
     def arg(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Any:
-        return bind(op, a, axis=None if axis is None else axes(axis, a.ndim)[0], keepdims=bool(keepdims))
+        axis = None if axis is None or a.ndim == 0 else axes(axis, a.ndim)[0]
+        return bind(op, a, axis=axis, keepdims=bool(keepdims))
 
     return arg
 

@@ -14,7 +14,7 @@ import numpy as np
 from sadl.errors import GradientError, explain
 from sadl.op import UFUNCS, Aval, Op, call, numpy_function
 from sadl.ops.scans import shifted
-from sadl.tape import Traced, arrayed, as_array, bind
+from sadl.tape import Traced, as_array, bind
 
 # ---- products ------------------------------------------------------------------------------------------------------
 
@@ -59,13 +59,11 @@ UFUNCS[np.matmul] = matmul
 
 
 @numpy_function(np.dot, method="dot")
-def dot(a: Any, b: Any) -> Any:
-    a, b = (x if isinstance(x, Traced) else np.asarray(x) for x in (arrayed(a), arrayed(b)))
+def dot(a: Any, b: Any, out: Any = None) -> Any:
+    a, b = as_array(a), as_array(b)
     if a.ndim == 0 or b.ndim == 0:
         return np.multiply(a, b)
-    if b.ndim > 2:
-        raise ValueError(f"[dot] {a.shape} and {b.shape}: more than two dimensions on the right. Instead: np.matmul.")
-    return bind(matmul, a, b)
+    return bind(matmul, a, b) if b.ndim <= 2 else np.tensordot(a, b, (-1, -2))
 
 
 # ---- what the rules share ------------------------------------------------------------------------------------------

@@ -17,20 +17,28 @@ from sadl.tape import as_array, bind
 
 def _undiagonal(g: Any, x: Any, offset: int) -> Any:
     """`g` on the diagonal of the last two axes of something shaped like `x`, whose first two axes they are here."""
-    rows, columns = x.shape[:2]
-    i = np.arange(max(rows, columns))[: g.shape[-1]]
-    where = (i - min(offset, 0), i + max(offset, 0))
     placed = np.moveaxis(g, -1, 0)
-    return bind(OPS["scatter_add"], placed, *where, shape=x.shape, layout=("array", "array"))
+    return bind(OPS["scatter_add"], placed, *_places(x, offset), shape=x.shape, layout=("array", "array"))
+
+
+def _places(x: Any, offset: int) -> tuple[Any, Any]:
+    """Rows and columns of the diagonal."""
+    rows, columns = x.shape[:2]
+    i = np.arange(max(0, min(rows + min(offset, 0), columns - max(offset, 0))))
+    return i - min(offset, 0), i + max(offset, 0)
 
 
 # fmt: off
-reshape   = view("reshape", lambda x, *, shape: x.reshape(shape), [lambda g, y, x, *, shape: g.reshape(x.shape)])
+reshape   = view("reshape", lambda x, *, shape: x.reshape(shape), [lambda g, y, x, *, shape: g.reshape(x.shape)],
+                 unview=lambda x, part, *, shape: np.reshape(part, x.shape))
 transpose = view("transpose", lambda x, *, order: x.transpose(order),
-                 [lambda g, y, x, *, order: np.transpose(g, inverse(order))])
+                 [lambda g, y, x, *, order: np.transpose(g, inverse(order))],
+                 unview=lambda x, part, *, order: np.transpose(part, inverse(order)))
 broadcast_to = view("broadcast_to", lambda x, *, shape: np.broadcast_to(x, shape), [lambda g, y, x, *, shape: g])
-diagonal  = view("diagonal", lambda x, *, offset: x.diagonal(offset), [lambda g, y, x, *, offset: _undiagonal(g, x, offset)])
-flip      = view("flip", lambda x, *, axis: np.flip(x, axis), [lambda g, y, x, *, axis: np.flip(g, axis)])
+diagonal  = view("diagonal", lambda x, *, offset: x.diagonal(offset), [lambda g, y, x, *, offset: _undiagonal(g, x, offset)],
+                 unview=lambda x, part, *, offset: bind(OPS["put"], x, np.moveaxis(part, -1, 0), *_places(x, offset), layout=("array", "array")))
+flip      = view("flip", lambda x, *, axis: np.flip(x, axis), [lambda g, y, x, *, axis: np.flip(g, axis)],
+                 unview=lambda x, part, *, axis: np.flip(part, axis))
 # fmt: on
 
 
@@ -58,7 +66,7 @@ concatenate = call(
 def reshape_(a: Any, /, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
     if order not in ("C", "F"):
         raise ValueError(f"[reshape] order={order!r} depends on the memory layout. Instead: order='C' or order='F'.")
-    shape = tuple(map(index, shape)) if isinstance(shape, (tuple, list)) else (index(shape),)
+    shape = tuple(map(index, shape)) if isinstance(shape, (tuple, list)) or np.ndim(shape) else (index(shape),)
     shape = _fill(shape, a) if -1 in shape else shape
     if order == "F":
         return np.transpose(bind(reshape, np.transpose(a), shape=shape[::-1]))
@@ -194,6 +202,33 @@ def _may_cast(a: Any, dtype: Any, casting: Any) -> bool:
     if not np.can_cast(a.dtype, dtype, casting):
         raise TypeError(f"[concatenate] cannot cast {a.dtype} to {np.dtype(dtype)} under casting={casting!r}.")
     return True
+
+
+@numpy_function(np.block)
+def block(arrays: Any) -> Any:
+    """Nested lists of arrays: the innermost are joined along the last axis, those around them along the one before."""
+    depth = _depth(arrays)
+    return _join(arrays, depth, max(depth, _most_axes(arrays)))
+
+
+def _depth(arrays: Any) -> int:
+    if not isinstance(arrays, list):
+        return 0
+    depths = {_depth(a) for a in arrays}
+    if len(depths) != 1:
+        raise ValueError("[block] all lists must be nested equally deep, and none may be empty.")
+    return 1 + depths.pop()
+
+
+def _most_axes(arrays: Any) -> int:
+    return max(map(_most_axes, arrays)) if isinstance(arrays, list) else np.ndim(arrays)
+
+
+def _join(arrays: Any, depth: int, ndim: int) -> Any:
+    if not isinstance(arrays, list):
+        array = as_array(arrays)
+        return np.reshape(array, (*(1,) * (ndim - array.ndim), *array.shape))
+    return np.concatenate([_join(a, depth - 1, ndim) for a in arrays], axis=-depth)
 
 
 @numpy_function(np.split)

@@ -5,7 +5,6 @@ elements share the gradient equally, as in `max`.
 Singular values and inverses are in `decompositions` and `linalg`.
 """
 
-from operator import index
 from typing import Any
 
 import numpy as np
@@ -73,7 +72,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     x = x if x.dtype.kind in "fc" else x.astype(float)
     if axis is None and (ord is None or (x.ndim, ord) in ((2, "f"), (2, "fro"), (1, 2))):
         return _vector_norm(x, 2, None, keepdims)
-    given = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (index(axis),)
+    given = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (int(axis),)
     if len(given) == 1:
         return _vector_norm(x, ord, given, keepdims)
     if len(given) != 2:

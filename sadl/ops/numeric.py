@@ -24,6 +24,45 @@ def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
     return np.concatenate([x for x in (ends[0], flat[1:] - flat[:-1], ends[1]) if x is not None])
 
 
+@numpy_function(np.gradient)
+def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
+    """Differences of second order inside, of `edge_order` at the ends, along each axis (one: an array, more: a tuple).
+
+    Source for uneven spacing: A. Quarteroni et al., Numerical Mathematics, 2007, chapter 10.
+    """
+    f = as_array(f)
+    f = f if f.dtype.kind in "fc" else f.astype(float)
+    along = axes(axis, f.ndim) if not isinstance(axis, tuple) else tuple(axes(a, f.ndim)[0] for a in axis)
+    spacings = [1.0] * len(along) if not varargs else list(varargs) * (len(along) if len(varargs) == 1 else 1)
+    if len(spacings) != len(along) or edge_order not in (1, 2):
+        raise TypeError(f"[gradient] {len(varargs)} spacings for {len(along)} axes, edge_order={edge_order}.")
+    found = tuple(_slopes(f, a, h, edge_order) for a, h in zip(along, spacings, strict=True))
+    return found[0] if len(found) == 1 else found
+
+
+def _slopes(f: Any, axis: int, spacing: Any, edge_order: int) -> Any:
+    f = np.moveaxis(f, axis, -1)
+    n = f.shape[-1]
+    if n < edge_order + 1:
+        raise ValueError(f"[gradient] an axis of size {n} is too short for edge_order={edge_order}.")
+    h = np.diff(as_array(spacing)) if np.ndim(spacing) else np.broadcast_to(as_array(spacing), (n - 1,))
+    if h.shape != (n - 1,):
+        raise ValueError(f"[gradient] {h.shape[0] + 1} coordinates for an axis of size {n}.")
+    p, q = h[:-1], h[1:]
+    inner = -q / (p * (p + q)) * f[..., :-2] + (q - p) / (p * q) * f[..., 1:-1] + p / (q * (p + q)) * f[..., 2:]
+    if edge_order == 1:
+        first, last = (f[..., 1:2] - f[..., :1]) / h[:1], (f[..., -1:] - f[..., -2:-1]) / h[-1:]
+    else:
+        first, last = _end(f[..., :3], p[:1], q[:1]), _end(f[..., -3:][..., ::-1], -q[-1:], -p[-1:])
+    return np.moveaxis(np.concatenate([first, inner, last], -1), -1, axis)
+
+
+def _end(f: Any, p: Any, q: Any) -> Any:
+    """The slope at the first of three points that are `p` and `q` apart."""
+    a, b, c = -(2 * p + q) / (p * (p + q)), (p + q) / (p * q), -p / (q * (p + q))
+    return a * f[..., :1] + b * f[..., 1:2] + c * f[..., 2:3]
+
+
 @numpy_function(np.nan_to_num)
 def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
     x = as_array(x)

@@ -21,6 +21,8 @@ def by_position(function: Function, a: Any, *args: Any, **kwargs: Any) -> Any:
     """`function(a, *args, **kwargs)`, for one that only copies elements of `a`."""
     a = as_array(a)
     where = function(np.arange(a.size).reshape(a.shape), *args, **kwargs)
+    if a.size == 0:  # from which NumPy makes zeros, if anything
+        return np.zeros_like(a, shape=where.shape)
     return bind(gather, np.ravel(a), where, layout=(ARRAY,))
 
 
@@ -28,6 +30,8 @@ def with_zeros(function: Function, a: Any, *args: Any, **kwargs: Any) -> Any:
     """The same for one that writes zeros besides: what comes from nowhere is 0."""
     a = as_array(a)
     where = function(np.arange(1, a.size + 1).reshape(a.shape), *args, **kwargs)
+    if a.size == 0:
+        return np.zeros_like(a, shape=where.shape)
     return np.where(where > 0, bind(gather, np.ravel(a), np.maximum(where - 1, 0), layout=(ARRAY,)), 0)
 
 
@@ -98,8 +102,24 @@ _COPYING = {"edge", "reflect", "symmetric", "wrap"}
 
 
 @numpy_function(np.pad)
-def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Any:
+def pad(
+    array: Any,
+    pad_width: Any,
+    mode: Any = "constant",
+    *,
+    constant_values: Any = None,
+    stat_length: Any = None,
+    end_values: Any = None,
+    reflect_type: Any = None,
+) -> Any:
     array = as_array(array)
+    given = {
+        "constant_values": constant_values,
+        "stat_length": stat_length,
+        "end_values": end_values,
+        "reflect_type": reflect_type,
+    }
+    kwargs = {name: value for name, value in given.items() if value is not None}
     if mode in ("constant", "empty"):
         return _pad_constant(array, pad_width, kwargs.pop("constant_values", 0), **kwargs)
     if mode in _COPYING and kwargs.get("reflect_type", "even") == "even":
@@ -114,7 +134,8 @@ def _pad_constant(array: Any, pad_width: Any, values: Any, **kwargs: Any) -> Any
     where = np.pad(
         np.arange(1, array.size + 1).reshape(array.shape), pad_width, "constant", constant_values=0, **kwargs
     )
-    inner = bind(gather, np.ravel(array), np.maximum(where - 1, 0), layout=(ARRAY,))
+    flat = np.ravel(array) if array.size else np.zeros_like(array, shape=(1,))
+    inner = bind(gather, flat, np.maximum(where - 1, 0), layout=(ARRAY,))
     if not isinstance(values, Traced):
         outer = np.pad(
             np.zeros(array.shape, array.dtype), pad_width, "constant", constant_values=plain(arrayed(values))
@@ -242,8 +263,7 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
 
 @numpy_function(np.compress)
 def compress(condition: Any, a: Any, axis: Any = None, out: Any = None) -> Any:
-    keep = np.flatnonzero(known(condition))
-    return np.take(a, keep, axis=axis)
+    return np.take(a, np.flatnonzero(as_array(condition)), axis=axis)
 
 
 @numpy_function(np.lib.stride_tricks.sliding_window_view)

@@ -48,7 +48,7 @@ def _vjp_prod(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) 
     """For each element the product of all others: of those before it and those behind it, since it may be 0 itself."""
     kept = tuple(i for i in range(x.ndim) if i not in axis)
     rows = np.transpose(x, (*kept, *axis))
-    flat = np.reshape(rows, (*(x.shape[i] for i in kept), -1))
+    flat = np.reshape(rows, (*(x.shape[i] for i in kept), math.prod(x.shape[i] for i in axis)))
     before = shifted(np.cumprod(flat, axis=-1), len(kept), 1)
     behind = np.flip(shifted(np.cumprod(np.flip(flat, -1), axis=-1), len(kept), 1), -1)
     others = np.transpose(np.reshape(before * behind, rows.shape), inverse((*kept, *axis)))

@@ -5,6 +5,7 @@ order stays the same it is a weighted sum of elements, whose weights come from r
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -69,6 +70,44 @@ def sort_complex(a: Any) -> Any:
     return x if x.dtype.kind == "c" else x.astype(np.result_type(x.dtype, np.complex64))
 
 
+# ---- distinct elements ---------------------------------------------------------------------------------------------
+
+unique_op = call(
+    "unique",
+    lambda x, *, axis, equal_nan: np.unique(x, True, True, True, axis, equal_nan=equal_nan)[1:],
+    [None],
+    outs=3,
+)
+
+
+@numpy_function(np.unique)
+def unique(
+    ar: Any,
+    return_index: bool = False,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    axis: Any = None,
+    *,
+    equal_nan: bool = True,
+    sorted: bool = True,
+) -> Any:
+    """The first of equal elements each, gathered, so that it is that one to which a gradient goes."""
+    x = np.ravel(as_array(ar)) if axis is None else as_array(ar)
+    along = None if axis is None else axes(axis, x.ndim)[0]
+    index, inverse, counts = bind(unique_op, x, axis=along, equal_nan=equal_nan)
+    inverse = np.reshape(inverse, np.shape(ar)) if axis is None else inverse
+    values = np.take(x, index, axis=0 if axis is None else along)
+    pairs = ((return_index, index), (return_inverse, inverse), (return_counts, counts))
+    more = [v for wanted, v in pairs if wanted]
+    return (values, *more) if more else values
+
+
+@numpy_function(np.setdiff1d)
+def setdiff1d(ar1: Any, ar2: Any, assume_unique: bool = False) -> Any:
+    x = np.ravel(as_array(ar1)) if assume_unique else np.unique(as_array(ar1))
+    return x[np.isin(x, as_array(ar2), assume_unique=True, invert=True)]
+
+
 # ---- quantiles -----------------------------------------------------------------------------------------------------
 
 
@@ -88,8 +127,7 @@ def _weights_of_sorted(n: int, q: bytes, method: str, ordered: bytes) -> np.ndar
 def _weights(x: Any, w: Any = None, *, q: tuple[float, ...], axis: tuple[int, ...], method: str, nan: bool) -> Any:
     """The weight of each element of `x` in each quantile over `axis`, of shape (quantiles, *x.shape)."""
     kept = [i for i in range(x.ndim) if i not in axis]
-    rows = x.transpose([*kept, *axis]).reshape(*(x.shape[i] for i in kept), -1)
-    rows = rows.reshape(-1, rows.shape[-1])
+    rows = x.transpose([*kept, *axis]).reshape(math.prod(x.shape[i] for i in kept), -1 if x.size else 0)
     weights = None if w is None else np.broadcast_to(w, x.shape).transpose([*kept, *axis]).reshape(rows.shape)
     out = np.zeros((len(q), *rows.shape), x.dtype)
     order = np.argsort(rows, axis=-1, kind="stable")
@@ -154,7 +192,8 @@ def _lerp(a: Any, q: Any, axis: Any, keepdims: Any) -> Any:
     """Quantiles of sorted elements, linear in `q` between two of them."""
     along = axes(axis, a.ndim)
     kept = [i for i in range(a.ndim) if i not in along]
-    rows = np.sort(np.reshape(np.transpose(a, (*along, *kept)), (-1, *(a.shape[i] for i in kept))), axis=0)
+    count = math.prod(a.shape[i] for i in along)
+    rows = np.sort(np.reshape(np.transpose(a, (*along, *kept)), (count, *(a.shape[i] for i in kept))), axis=0)
     place = np.reshape(q * (len(rows) - 1), (-1, *(1,) * len(kept)))
     low = np.clip(np.floor(place), 0, max(len(rows) - 2, 0))
     index = np.reshape(low, -1).astype(np.intp)

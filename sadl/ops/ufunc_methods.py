@@ -5,6 +5,7 @@ Takes a ufunc of the table; composes its method of calls of the ufunc itself, in
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +35,8 @@ def reduce(
     kept = tuple(i for i in range(x.ndim) if i not in gone)
     if len(gone) > 1 and ufunc.identity is None and ufunc not in _REORDERABLE:
         raise ValueError(f"[{ufunc.__name__}.reduce] only one axis, since the order matters, found axis={axis}.")
-    rows = np.reshape(np.transpose(x, (*gone, *kept)), (-1, *(x.shape[i] for i in kept)))
+    count = math.prod(x.shape[i] for i in gone)
+    rows = np.reshape(np.transpose(x, (*gone, *kept)), (count, *(x.shape[i] for i in kept)))
     mask = None if where is True else np.transpose(np.broadcast_to(where, x.shape), (*gone, *kept))
     chosen = None if mask is None else np.reshape(mask, rows.shape)
     total = _fold(ufunc, rows, chosen, None if initial is np._NoValue else initial)
@@ -122,7 +124,7 @@ def find(ufunc: np.ufunc, method: str) -> Ufunc | None:
 def logaddexp_reduce(a: Any, axis: Any = 0, keepdims: bool = False, initial: Any = None, where: Any = True) -> Any:
     """log(sum(exp(a))), with the largest element taken out first."""
     a = a if where is True else np.where(where, a, -np.inf)
-    top = np.max(a, axis=axis, keepdims=True)
+    top = np.max(a, axis=axis, keepdims=True, initial=-np.inf)
     shift = np.where(np.isfinite(top), top, 0)
     total = np.sum(np.exp(a - shift), axis=axis, keepdims=True)
     total = np.where(total == 0, -np.inf, np.log(np.where(total == 0, 1, total)) + shift)

@@ -1,7 +1,7 @@
 """NumPy functions that need no gradient: of shape and dtype only, constant almost everywhere, or read into Python.
 
-Takes nothing; fills METADATA, CONSTANT and HOST. A function that is neither here nor in the other files raises on a Tensor that
-requires a gradient, and runs as a plain library call on any other.
+Takes nothing; fills METADATA, CONSTANT and HOST. A function that is neither here nor in the other files raises on a
+Tensor that requires a gradient, and runs as a plain library call on any other.
 """
 
 import numpy as np
@@ -21,7 +21,14 @@ METADATA |= {
     np.may_share_memory,
     np.shares_memory,
 }
-CONSTANT |= {
+CONSTANT |= {  # also new arrays, which only are of the kind of the Tensor given as `like`
+    np.arange,
+    np.empty,
+    np.frombuffer,
+    np.fromfile,
+    np.fromiter,
+    np.fromstring,
+    np.zeros,
     np.isclose,
     np.diag_indices_from,
     np.einsum_path,

@@ -142,7 +142,7 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
     keepdims = _flag(keepdims)
     if weights is None:
         mean = np.mean(a, axis=axis, keepdims=keepdims)
-        scale = np.full_like(mean, a.size / max(mean.size, 1))
+        scale = np.full_like(mean, a.size / mean.size)
         return (mean, scale) if returned else mean
     w = _spread_weights(a, axis, weights)
     w = w.astype(np.result_type(a.dtype, w.dtype, *([np.float64] if a.dtype.kind in "iub" else [])))

@@ -10,7 +10,7 @@ import numpy as np
 
 from sadl.op import axes, writing
 from sadl.ops.indexing import ARRAY, along, put
-from sadl.tape import as_array, bind, known
+from sadl.tape import as_array, bind
 
 
 def _like(target: Any, value: Any) -> Any:
@@ -46,7 +46,7 @@ def put_(a: Any, ind: Any, v: Any, mode: str = "raise") -> Any:
 
 @writing(np.place)
 def place(arr: Any, mask: Any, vals: Any) -> Any:
-    return _put_flat(arr, np.flatnonzero(known(mask)), vals)
+    return _put_flat(arr, np.flatnonzero(as_array(mask)), vals)
 
 
 @writing(np.putmask)
