@@ -4,15 +4,14 @@ The public names, and nothing else. What needs a GPU's library or the compiler i
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sadl import errors, functional, grad_ops, nn, random
+from sadl import errors, grad_ops, random
 from sadl._version import __version__
 from sadl.autograd import backward, check_grads, grad, value_and_grad, vjp
 from sadl.backend import TensorDevice
 from sadl.config import config, show_config
 from sadl.creation import copy_to_device, eye, ones, ones_like, tensor, zeros, zeros_like
-from sadl.disk import load, save
 from sadl.errors import (
     CaptureError,
     CompileError,
@@ -24,22 +23,33 @@ from sadl.errors import (
     UnrecordedError,
     VerifyError,
 )
-from sadl.function import Buffer, Function
-from sadl.nn import Linear, LogSoftmax, Mlp, ReLU, Sigmoid, Softmax
-from sadl.optimizer import SGD, Adam, Optimizer
 from sadl.tape import enable_grad, no_grad, no_grad_fn, set_global_grad_mode
 from sadl.tape import is_grad_enabled as get_current_global_grad_mode
 from sadl.tape import is_grad_enabled as is_global_grad_mode_enabled
 from sadl.tensor import Parameter, Tensor
-from sadl.transforms import checkpoint, custom_vjp, elementwise_grad, hessian, hvp, jacobian, jvp
+
+if TYPE_CHECKING:  # imported at first use, by `__getattr__`
+    from sadl import debug, functional, nn
+    from sadl.backend import BACKEND, xp
+    from sadl.compiler.api import compile, make_ir
+    from sadl.disk import load, save
+    from sadl.function import Buffer, Function
+    from sadl.nn import Linear, LogSoftmax, Mlp, ReLU, Sigmoid, Softmax
+    from sadl.optimizer import SGD, Adam, Optimizer
+    from sadl.transforms import checkpoint, custom_vjp, elementwise_grad, hessian, hvp, jacobian, jvp
 
 _LATER = {
-    "BACKEND": "sadl.backend",
-    "xp": "sadl.backend",
-    "compile": "sadl.compiler.api",
-    "debug": "sadl.debug",
-    "make_ir": "sadl.compiler.api",
+    "sadl.backend": ("BACKEND", "xp"),
+    "sadl.compiler.api": ("compile", "make_ir"),
+    "sadl.debug": ("debug",),
+    "sadl.disk": ("load", "save"),
+    "sadl.function": ("Buffer", "Function"),
+    "sadl.functional": ("functional",),
+    "sadl.nn": ("nn", "Linear", "LogSoftmax", "Mlp", "ReLU", "Sigmoid", "Softmax"),
+    "sadl.optimizer": ("SGD", "Adam", "Optimizer"),
+    "sadl.transforms": ("checkpoint", "custom_vjp", "elementwise_grad", "hessian", "hvp", "jacobian", "jvp"),
 }
+_MODULE_OF = {name: module for module, names in _LATER.items() for name in names}
 
 __all__ = [
     "BACKEND",
@@ -109,12 +119,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'sadl' has no attribute {name!r}")
-    module = importlib.import_module(_LATER[name])
-    value = globals()[name] = module if _LATER[name] == f"sadl.{name}" else getattr(module, name)
+    module = importlib.import_module(_MODULE_OF[name])
+    value = globals()[name] = module if module.__name__ == f"sadl.{name}" else getattr(module, name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_MODULE_OF})

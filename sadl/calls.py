@@ -15,7 +15,7 @@ import numpy as np
 
 from sadl.errors import GradientError, UnrecordedError, explain
 from sadl.op import ALIASES, CONSTANT, FUNCTIONS, METHODS, OPS, UFUNCS, WRITES, Op, axes
-from sadl.ops import ufunc_methods
+from sadl.ops import load_rest, ufunc_methods
 from sadl.tape import (
     ALIAS,
     MODE,
@@ -203,6 +203,8 @@ class _Entries(dict[Callable[..., Any], tuple[Callable[..., Any] | None, set[str
     """For a NumPy function: sadl's own if there is one, what that accepts by name, and the position of `out`."""
 
     def __missing__(self, func: Callable[..., Any]) -> tuple[Callable[..., Any] | None, set[str], int]:
+        if func not in FUNCTIONS:
+            load_rest()
         body = FUNCTIONS.get(func)
         self[func] = found = body, accepted(body) if body else set(), place_written(func)
         return found
@@ -386,6 +388,7 @@ def write(target: Any, value: Any) -> Any:
     _check_writable(target)
     pairs = [(target, bind(OPS["assign"], target, value))]
     for base, op, params in above(target):  # what it is a view of holds something else, too
+        assert op.unview is not None
         part = op.unview(base, pairs[-1][1], **params)
         pairs.append((base, bind(OPS["assign"], base, part)))
     recorder = MODE.get().recorder
@@ -553,7 +556,7 @@ def attribute(name: str) -> property:
 
     def assign(self: Any, value: Any) -> None:
         if name == "shape" and is_heard(self) and not (self._node is not None and self._node.op is None):
-            new = np.reshape(self, tuple(np.ravel(value).tolist()))
+            new: Any = np.reshape(self, tuple(np.ravel(value).tolist()))
             native.__set__(self, new.shape)
             self._raw, self._node = new._raw, new._node
             return

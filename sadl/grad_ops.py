@@ -16,6 +16,7 @@ from sadl.autograd import vjp
 from sadl.errors import RuleError, explain
 from sadl.op import ALIASES, FUNCTIONS, OPS, UFUNCS, Op
 from sadl.op import register as register_op
+from sadl.ops import load_rest
 from sadl.ops.reductions import axes
 from sadl.tape import plain
 
@@ -111,6 +112,7 @@ def _put_into_table(name: str, fn: GradOp) -> None:
 
 
 def _new_op(name: str) -> Op:
+    load_rest()
     forward = getattr(np, name, None)
     if forward in FUNCTIONS:
         what = f"np.{name} is composed of other operations, whose gradients are used"
@@ -166,6 +168,7 @@ def get_grad_op_spec(name: str) -> GradOpSpec | None:
 
 
 def _spec_of_table(name: str) -> GradOpSpec | None:
+    load_rest()
     names = (name, *(alias for alias, full in ALIASES.items() if full == name))
     if name in _SPECIAL:
         forward, op_type, n = _SPECIAL[name]

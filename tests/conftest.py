@@ -13,6 +13,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from sadl import ops
+
+ops.load_rest()  # tests are generated from the whole table
 GOLDEN = Path(__file__).parent / "golden"
 _made = pytest.StashKey[str]()
 

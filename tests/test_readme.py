@@ -112,6 +112,12 @@ def compiled(fn: Any, *args: Any, calls: int = 3) -> Any:
 def check_asarray() -> None:
     t = leaf() * 2
     assert type(np.asarray(t)) is type(np.array([t[0], t[1]])) is np.ndarray
+    assert not getattr(np.sum([t[0], t[1]]), "requires_grad", False)
+    with sadl.debug.leaks() as found:
+        np.asarray(t)
+    assert "test_readme.py" in found[0].where
+    with pytest.raises(CaptureError):
+        compiled(lambda x: np.array([x[0], x[1]]) * 2, np.ones(3))
     assert np.stack([t[0], t[1]]).requires_grad
 
 
@@ -127,6 +133,21 @@ def check_writing_into_an_ndarray() -> None:
     c[0] = t[1] * 2
     c.sum().backward()
     assert t.grad.tolist() == [0, 2, 0]
+
+
+def check_masked() -> None:
+    for other in (np.ma.array(np.ones(3), mask=[0, 1, 0]), np.ones((3, 1)).view(np.matrix)):
+        with pytest.raises(TypeError):
+            leaf() * other
+
+
+def check_subclass() -> None:
+    class Other(np.ndarray):
+        pass
+
+    t, m = leaf(), np.ones(3).view(Other)
+    assert not getattr(np.dot(m, t), "requires_grad", False)
+    assert np.dot(np.asarray(m), t).requires_grad
 
 
 def check_number_in_a_list() -> None:
@@ -207,7 +228,7 @@ def check_appended_layer() -> None:
 
 
 SHARP_BITS = {
-    "`np.asarray(t)`, `np.array([t, u])`": check_asarray,
+    "`np.asarray(t)`, `np.array([t, u])`, `np.sum([t, u])`": check_asarray,
     "`b[0] = t` for an ndarray `b`": check_writing_into_an_ndarray,
     "a layer appended to, or swapped in, a list of layers, compiled": check_appended_layer,
     "a number or array found through a list, a dict or an inner function, compiled": check_number_in_a_list,
@@ -216,6 +237,8 @@ SHARP_BITS = {
     "`t[mask]`, `np.unique(t)`, compiled": check_open_sizes,
     "ties in `max` and `maximum`": check_ties,
     "`t.detach()`": check_detach,
+    "a masked array or an `np.matrix` beside a Tensor": check_masked,
+    "`np.dot(m, t)` with `m` a memmap or another subclass of ndarray": check_subclass,
     "`t += 1` on a leaf that requires a gradient": check_changing_a_leaf,
 }
 

@@ -5,6 +5,7 @@ Takes a function and its arguments; gives what it returned, and a Capture: the e
 Comparing two captures and compiling one is left to `api`.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -97,7 +98,7 @@ class Capture:
             raw = plain(target)
             if id(raw) not in self.written:
                 self.before[id(raw)] = before = raw.copy()
-                self._undo.append(lambda raw=raw, before=before: np.copyto(raw, before))
+                self._undo.append(functools.partial(np.copyto, raw, before))
             self.written[id(raw)] = target
             self._changed.append((raw, next(self._clock)))
         for target, value in pairs:

@@ -101,7 +101,7 @@ gather = call("gather", lambda x, *arrays, layout: x[decode(layout, arrays)],
 scatter_add: Op = call("scatter_add", _scatter_add,
                        [lambda g, y, x, *arrays, shape, layout: g[decode(layout, arrays)]], infer=_infer_shape)
 last_writer = call("last_writer", _last_writer, [None])
-put = call("put", _put, [_vjp_put_target, _vjp_put_value], infer=lambda op, x, *_, layout: x)
+put: Op = call("put", _put, [_vjp_put_target, _vjp_put_value], infer=lambda op, x, *_, layout: x)
 # fmt: on
 
 

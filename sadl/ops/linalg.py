@@ -1,8 +1,7 @@
-"""Products of matrices, linear systems, determinants and inverses, run by the BLAS and LAPACK that NumPy carries.
+"""Linear systems, determinants and inverses, run by the LAPACK that NumPy carries.
 
-Takes operands of any rank that NumPy takes; transposes are views, which compiled programs turn into BLAS flags.
-A singular matrix has NumPy's value; where its gradient does not exist, that is an error or not finite.
-Other sums of products are in `products`, factors of one matrix in `decompositions`.
+Takes matrices in any number of leading dimensions. A singular matrix has NumPy's value; where its gradient does not exist, that is an error or not finite.
+Products are in `products`, factors of one matrix in `decompositions`.
 """
 
 import functools
@@ -12,59 +11,10 @@ from typing import Any
 import numpy as np
 
 from sadl.errors import GradientError, explain
-from sadl.op import UFUNCS, Aval, Op, call, numpy_function
+from sadl.op import Aval, Op, call, numpy_function
+from sadl.ops.products import conj, mH, mT
 from sadl.ops.scans import shifted
 from sadl.tape import Traced, as_array, bind
-
-# ---- products ------------------------------------------------------------------------------------------------------
-
-
-def mT(x: Any) -> Any:
-    return x.swapaxes(-1, -2)
-
-
-def conj(x: Any) -> Any:
-    return np.conjugate(x) if x.dtype.kind == "c" else x
-
-
-def mH(x: Any) -> Any:
-    """The conjugate transpose of the last two axes."""
-    return conj(mT(x))
-
-
-def _vjp_left(g: Any, z: Any, a: Any, b: Any) -> Any:
-    if b.ndim == 1:
-        return np.expand_dims(g, -1) * b
-    if a.ndim == 1:
-        return np.matmul(b, np.expand_dims(g, -1))[..., 0] if b.ndim > 2 else np.matmul(b, g)
-    return np.matmul(g, mT(b))
-
-
-def _vjp_right(g: Any, z: Any, a: Any, b: Any) -> Any:
-    if a.ndim == 1:
-        return np.expand_dims(a, -1) * np.expand_dims(g, -2) if b.ndim > 1 else g * a
-    if b.ndim == 1:
-        return np.matmul(mT(a), np.expand_dims(g, -1))[..., 0]
-    return np.matmul(mT(a), g)
-
-
-def _infer_matmul(op: Op, a: Aval, b: Aval) -> Aval:
-    rows, columns = a.shape[-2:-1], b.shape[-1:] if len(b.shape) > 1 else ()
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    return Aval((*batch, *rows, *columns), np.result_type(a.dtype, b.dtype))
-
-
-matmul = call("matmul", np.matmul, [_vjp_left, _vjp_right], infer=_infer_matmul, fn=np.matmul)
-UFUNCS[np.matmul] = matmul
-
-
-@numpy_function(np.dot, method="dot")
-def dot(a: Any, b: Any, out: Any = None) -> Any:
-    a, b = as_array(a), as_array(b)
-    if a.ndim == 0 or b.ndim == 0:
-        return np.multiply(a, b)
-    return bind(matmul, a, b) if b.ndim <= 2 else np.tensordot(a, b, (-1, -2))
-
 
 # ---- what the rules share ------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
-"""Sums of products: einsum, tensordot, inner, outer, vdot, kron, cross, convolve, the vector ufuncs, multi_dot.
+"""Sums of products: matmul, dot, einsum, tensordot, inner, outer, kron, cross, convolve, the vector ufuncs, multi_dot.
 
-Takes what NumPy's functions take. Whatever is a product of two matrices becomes `matmul`, which is BLAS's; einsum and
-convolve are ops of their own, whose gradients are of the same kind.
-Decompositions and solvers are in `linalg`.
+Takes what NumPy's functions take. Whatever is a product of two matrices becomes `matmul`, which is BLAS's, and whose
+transposes are views that compiled programs turn into flags; einsum and convolve are ops whose gradients are of the same
+kind. Solvers are in `linalg`, factors in `decompositions`.
 """
 
 import functools
@@ -11,8 +11,58 @@ from typing import Any
 
 import numpy as np
 
-from sadl.op import UFUNC_METHODS, Aval, Op, axes, call, numpy_function
+from sadl.op import UFUNC_METHODS, UFUNCS, Aval, Op, axes, call, numpy_function
 from sadl.tape import as_array, bind
+
+# ---- products of matrices -----------------------------------------------------------------------------------------
+
+
+def mT(x: Any) -> Any:
+    return x.swapaxes(-1, -2)
+
+
+def conj(x: Any) -> Any:
+    return np.conjugate(x) if x.dtype.kind == "c" else x
+
+
+def mH(x: Any) -> Any:
+    """The conjugate transpose of the last two axes."""
+    return conj(mT(x))
+
+
+def _vjp_left(g: Any, z: Any, a: Any, b: Any) -> Any:
+    if b.ndim == 1:
+        return np.expand_dims(g, -1) * b
+    if a.ndim == 1:
+        return np.matmul(b, np.expand_dims(g, -1))[..., 0] if b.ndim > 2 else np.matmul(b, g)
+    return np.matmul(g, mT(b))
+
+
+def _vjp_right(g: Any, z: Any, a: Any, b: Any) -> Any:
+    if a.ndim == 1:
+        return np.expand_dims(a, -1) * np.expand_dims(g, -2) if b.ndim > 1 else g * a
+    if b.ndim == 1:
+        return np.matmul(mT(a), np.expand_dims(g, -1))[..., 0]
+    return np.matmul(mT(a), g)
+
+
+def _infer_matmul(op: Op, a: Aval, b: Aval) -> Aval:
+    rows, columns = a.shape[-2:-1], b.shape[-1:] if len(b.shape) > 1 else ()
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    return Aval((*batch, *rows, *columns), np.result_type(a.dtype, b.dtype))
+
+
+matmul = call("matmul", np.matmul, [_vjp_left, _vjp_right], infer=_infer_matmul, fn=np.matmul)
+UFUNCS[np.matmul] = matmul
+
+
+@numpy_function(np.dot, method="dot")
+def dot(a: Any, b: Any, out: Any = None) -> Any:
+    a, b = as_array(a), as_array(b)
+    if a.ndim == 0 or b.ndim == 0:
+        return np.multiply(a, b)
+    return bind(matmul, a, b) if b.ndim <= 2 else np.tensordot(a, b, (-1, -2))
+
 
 # ---- tensordot and its special cases ------------------------------------------------------------------------------
 
@@ -53,11 +103,7 @@ def outer(a: Any, b: Any, out: Any = None) -> Any:
 
 @numpy_function(np.vdot)
 def vdot(a: Any, b: Any, /) -> Any:
-    return np.matmul(_conjugate(np.ravel(as_array(a))), np.ravel(as_array(b)))
-
-
-def _conjugate(x: Any) -> Any:
-    return np.conjugate(x) if x.dtype.kind == "c" else x
+    return np.matmul(conj(np.ravel(as_array(a))), np.ravel(as_array(b)))
 
 
 @numpy_function(np.kron)
@@ -129,7 +175,7 @@ def _cheapest(sizes: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _vecdot(x: Any, y: Any) -> Any:
-    return np.matmul(_conjugate(x)[..., None, :], y[..., None])[..., 0, 0]
+    return np.matmul(conj(x)[..., None, :], y[..., None])[..., 0, 0]
 
 
 def _matvec(x: Any, y: Any) -> Any:
@@ -137,7 +183,7 @@ def _matvec(x: Any, y: Any) -> Any:
 
 
 def _vecmat(x: Any, y: Any) -> Any:
-    return np.matmul(_conjugate(x)[..., None, :], y)[..., 0, :]
+    return np.matmul(conj(x)[..., None, :], y)[..., 0, :]
 
 
 def _with_axes(product: Any, ndims: tuple[int, int, int]) -> Any:
