@@ -178,10 +178,12 @@ class Compiled:
         parts = [f"{self!r}: {self.stats}"]
         for runner in self._runners:
             for program in runner.programs:
-                calls = ", ".join(f"{e.op.name} ({e.where})" for e in program.library_calls) or "none"
+                calls = ", ".join(f"{e.op.name} ({e.where})" for e in program.library_calls)
+                n = len(program.library_calls)
                 parts.append(print_graph(program.plan.graph, lines=True))
                 parts.append(
-                    f"{len(program.kernels)} kernels; library calls: {calls}; arena {program.plan.arena_bytes} bytes"
+                    f"{len(program.kernels)} kernels; {n} library calls{': ' if n else ''}{calls}; "
+                    f"arena {program.plan.arena_bytes} bytes"
                 )
         return "\n".join(parts)
 
@@ -201,7 +203,7 @@ class _Entry:
     def holds(self) -> bool:
         if self.epoch != structure_epoch() or (self._leaf_epoch != leaf_epoch() and not self._same_leaves()):
             return False
-        if self.runner is not None and any(read() is not value for read, value in self._surroundings):
+        if self.runner is not None and any(_differs(read(), value) for read, value in self._surroundings):
             return False
         return all(check() == value for check, value in self._guards) if self._guards else True
 
@@ -238,6 +240,11 @@ def surroundings(fn: Any) -> list[tuple[Callable[[], Any], Any]]:
     reads = [*cells, *(lambda n=n: fn.__globals__.get(n) for n in names)]
     found = [(read, _value(read)) for read in reads]
     return [(read, value) for read, value in found if isinstance(value, (np.ndarray, int, float, str))]
+
+
+def _differs(now: Any, before: Any) -> bool:
+    """Arrays are told apart by what they are, numbers by their value."""
+    return now is not before and (isinstance(before, np.ndarray) or type(now) is not type(before) or now != before)
 
 
 def _value(read: Callable[[], Any]) -> Any:
