@@ -91,13 +91,14 @@ def test_compiled_is_eager(text):
         with pytest.raises(sadl.CaptureError, match="reads a value into Python"):
             sadl.compile(run)(*arrays)
         return
-    compiled, expected = sadl.compile(run), flatten(run(*arrays))[0]
+    compiled = sadl.compile(run)
+    others = tuple(0.02 + 0.93 * a[tuple(slice(None, None, -1) for _ in a.shape)] for a in arrays)
     with sadl.config(jit=False, verify=True):
-        for _ in range(3):
-            result = flatten(compiled(*arrays))[0]
-    assert compiled.stats.programs == 1
-    for r, e in zip(result, expected, strict=True):
-        np.testing.assert_allclose(plain(r), plain(e), rtol=1e-9, atol=1e-9 * np.max(np.abs(e), initial=1))
+        for xs in (arrays, arrays, arrays, others, others):
+            result, expected = flatten(compiled(*xs))[0], flatten(run(*xs))[0]
+            for r, e in zip(result, expected, strict=True):
+                np.testing.assert_allclose(plain(r), plain(e), rtol=1e-9, atol=1e-9 * np.max(np.abs(e), initial=1))
+    assert 1 <= compiled.stats.programs <= 2  # another one for another size
 
 
 # ---- any shape, axis and memory layout ----------------------------------------------------------------------------

@@ -150,6 +150,18 @@ def check_subclass() -> None:
     assert np.dot(np.asarray(m), t).requires_grad
 
 
+def check_indexing_an_ndarray() -> None:
+    table, i, j = np.array([10.0, 20.0, 30.0]), np.array([0, 1]), np.array([2, 2])
+    run, taken = sadl.compile(lambda i: table[i] * 2), sadl.compile(lambda i: np.take(table, i, axis=0) * 2)
+    for _ in range(2):
+        assert run(i).tolist() == taken(i).tolist() == [20, 40]
+    assert run(j).tolist() == [20, 40] and taken(j).tolist() == [60, 60]
+    run = sadl.compile(lambda i: table[i] * 2)
+    run(i)
+    with pytest.raises(CaptureError):
+        run(j)
+
+
 def check_number_in_a_list() -> None:
     held = [0.5]
     run = sadl.compile(lambda x: x * held[0])
@@ -232,6 +244,7 @@ SHARP_BITS = {
     "`b[0] = t` for an ndarray `b`": check_writing_into_an_ndarray,
     "a layer appended to, or swapped in, a list of layers, compiled": check_appended_layer,
     "a number or array found through a list, a dict or an inner function, compiled": check_number_in_a_list,
+    "`a[i]` for an ndarray `a` and an integer Tensor `i`, compiled": check_indexing_an_ndarray,
     "`print(t)` in a compiled function": check_print,
     "`if t > 0:` or `float(t)` in a compiled function": check_branch_on_a_value,
     "`t[mask]`, `np.unique(t)`, compiled": check_open_sizes,

@@ -260,7 +260,9 @@ _SINGLE = {np.ndarray, CpuTensor, CpuParameter, bool, int, float, str}  # types 
 def _flatten_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Structure]:
     if not kwargs and _SINGLE.issuperset(map(type, args)):
         return list(args), _positional(len(args))
-    return flatten((args, kwargs))
+    leaves, structure = flatten((args, kwargs))
+    numbers = [isinstance(x, np.generic) and x.dtype.kind in "fciub" for x in leaves]  # arrays without dimensions
+    return [np.asarray(x) if number else x for x, number in zip(leaves, numbers, strict=True)], structure
 
 
 @functools.cache

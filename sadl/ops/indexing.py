@@ -114,7 +114,7 @@ def is_basic(item: Any) -> bool:
 
 
 def take_item(x: Any, item: Any) -> Any:
-    """`x[item]`, recorded."""
+    """`x[item]`, recorded also where `x` is a plain array and only the index a Tensor."""
     if is_basic(item):
         return bind(getitem, x, index=item)
     layout, arrays = encode(item)
@@ -219,7 +219,7 @@ def take(a: Any, indices: Any, axis: int | None = None, out: Any = None, mode: s
         indices = np.remainder(indices, a.shape[axis])
     elif mode == "clip":
         indices = np.clip(indices, 0, a.shape[axis] - 1)
-    return a[(*(slice(None),) * axis, indices)]
+    return take_item(a, (*(slice(None),) * axis, indices))
 
 
 def _arg(name: str, run: Any) -> Any:

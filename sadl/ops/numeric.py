@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sadl.op import axes, numpy_function
-from sadl.ops.indexing import ARRAY, put, scatter_add
+from sadl.ops.indexing import ARRAY, put, scatter_add, take_item
 from sadl.tape import as_array, bind, known
 
 # ---- differences and repairs --------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def piecewise(x: Any, condlist: Any, funclist: Any, *args: Any, **kw: Any) -> An
         conditions.append(~np.any(np.stack(conditions), axis=0))
     y = np.zeros_like(x)
     for condition, f in zip(conditions, funclist, strict=True):
-        value = f(x[condition], *args, **kw) if callable(f) else f
+        value = f(take_item(x, condition), *args, **kw) if callable(f) else f
         y = bind(put, y, as_array(value).astype(y.dtype), condition, layout=(ARRAY,))
     return y
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sadl.op import Aval, Op, axes, call, numpy_function
+from sadl.ops.indexing import take_item
 from sadl.tape import Traced, as_array, bind, plain
 
 Function = Callable[..., Any]
@@ -105,7 +106,7 @@ def unique(
 @numpy_function(np.setdiff1d)
 def setdiff1d(ar1: Any, ar2: Any, assume_unique: bool = False) -> Any:
     x = np.ravel(as_array(ar1)) if assume_unique else np.unique(as_array(ar1))
-    return x[np.isin(x, as_array(ar2), assume_unique=True, invert=True)]
+    return take_item(x, np.isin(x, as_array(ar2), assume_unique=True, invert=True))
 
 
 # ---- quantiles -----------------------------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ def _lerp(a: Any, q: Any, axis: Any, keepdims: Any) -> Any:
     place = np.reshape(q * (len(rows) - 1), (-1, *(1,) * len(kept)))
     low = np.clip(np.floor(place), 0, max(len(rows) - 2, 0))
     index = np.reshape(low, -1).astype(np.intp)
-    below, above = rows[index], rows[np.minimum(index + 1, len(rows) - 1)]
+    below, above = take_item(rows, index), take_item(rows, np.minimum(index + 1, len(rows) - 1))
     left = (
         [1 if i in along else n for i, n in enumerate(a.shape)]
         if keepdims not in (False, np._NoValue)
@@ -258,7 +259,7 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
     if period is not None:
         x, xp = np.remainder(x, period), np.remainder(xp, period)
         order = np.argsort(xp)
-        xp, fp = xp[order], fp[order]
+        xp, fp = take_item(xp, order), take_item(fp, order)
         xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
         fp = np.concatenate([fp[-1:], fp, fp[:1]])
     if len(xp) == 1:
@@ -266,7 +267,7 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
     else:
         at = np.clip(np.searchsorted(xp, x, side="right") - 1, 0, len(xp) - 2)
         slope = (fp[1:] - fp[:-1]) / (xp[1:] - xp[:-1])
-        inner = slope[at] * (x - xp[at]) + fp[at]
+        inner = take_item(slope, at) * (x - take_item(xp, at)) + take_item(fp, at)
     inner = np.where(x < xp[0], fp[0] if left is None or period is not None else left, inner)
     return np.where(x > xp[-1], fp[-1] if right is None or period is not None else right, inner)
 
