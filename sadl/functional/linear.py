@@ -1,0 +1,34 @@
+"""Products with weights, and looking up rows.
+
+Takes inputs with any number of leading axes. What a layer keeps is left to `nn`.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from sadl.functional.checks import class_indices, pick, shape_of
+
+
+def linear(x: Any, W: Any, b: Any = None) -> Any:
+    """x @ W + b: `x` (..., dim_in), `W` (dim_in, dim_out), `b` (dim_out,) or None, result (..., dim_out).
+
+    The dtype is the one NumPy promotes the operands to.
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    y = np.matmul(x, W)
+    return y if b is None else y + b
+
+
+def one_hot(indices: Any, num_classes: int, dtype: Any = np.float32) -> Any:
+    """1 at the class and 0 elsewhere: integer `indices` of any shape give (*shape, num_classes) in `dtype`.
+
+    Raises:
+        IndexError: an index is not in 0 .. num_classes - 1.
+        TypeError: `indices` are not integers.
+    """
+    classes = np.arange(num_classes)
+    rows = np.broadcast_to(classes, (*shape_of(indices), num_classes))  # costs no memory
+    checked = pick("one_hot", rows, class_indices("one_hot", indices))
+    return (np.reshape(checked, (*shape_of(indices), 1)) == classes).astype(dtype)
