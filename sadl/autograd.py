@@ -383,14 +383,16 @@ def value_and_grad(
 
     def wrapped(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         chosen = chosen_arguments("grad", argnums, args)
+        inputs: list[Any] = []
         aux: list[Any] = []
 
         def of_chosen(*xs: Any) -> Any:
+            inputs[:] = flatten(xs)[0]
             out = f(*replaced(args, chosen, xs), **kwargs)
             if not has_aux:
                 return out
             value, more = _pair(out)
-            aux.append(let_go(more, flatten(xs)[0]))
+            aux.append(more)
             return value
 
         value, pullback = vjp(of_chosen, *(args[i] for i in chosen))
@@ -398,6 +400,7 @@ def value_and_grad(
             what = f"the function must return one number, real and floating, found {_described(value)}"
             raise GradientError(explain("grad", what, "reduce it, or use sadl.vjp"))
         grads = pullback(np.ones(np.shape(value), np.result_type(plain(value))))
+        value, *aux = let_go([value, *aux], inputs)
         return (value, aux[0]) if has_aux else value, grads if isinstance(argnums, tuple) else grads[0]
 
     return wrapped

@@ -225,6 +225,8 @@ def function_call(like: Any, func: Callable[..., Any], body: Any, args: Any, kwa
     if func in WRITES:
         return write_call(func, args, kwargs)
     out, args, rest = without_out(func, args, kwargs)
+    if isinstance(out, Traced):
+        args, rest = kept(func, args, out), dict(zip(rest, kept(func, rest.values(), out), strict=True))
     if body is not None and accepted(body).issuperset(rest):
         result = body(*args, **rest)
     elif "out" in kwargs and out is not None:
@@ -243,9 +245,14 @@ def spelled(func: Any) -> str:
     return f"{package}.{name}" if package and not package.startswith("_") else name
 
 
+_FOLDS = ("reduce", "accumulate", "reduceat", "at")
+
+
 def is_constant(func: Any) -> bool:
     """Whether the result is known to be constant almost everywhere."""
     ufunc = getattr(getattr(func, "__wrapped__", func), "__self__", func)
+    if ufunc is not func and func.__name__ in _FOLDS and "dd->?" not in ufunc.types:
+        return func in CONSTANT  # the first element may be the result as it is
     return func in CONSTANT or (ufunc in UFUNCS and not UFUNCS[ufunc].differentiable)
 
 
@@ -273,7 +280,8 @@ def library_call(like: Any, func: Callable[..., Any], args: Any, kwargs: Any) ->
         if not outs or not all(isinstance(o, Traced) for o in outs):
             recorder.read(f"np.{name}, which returns Python values", "")
         constants = repr([structure, *("." if any(x is t for t in tensors) else x for x in leaves)])
-        recorder.record(Op(name, run, "call", outs=len(outs)), tuple(tensors), {"constants": constants}, outs)
+        op = Op(name, run, "call", outs=len(outs), open_size=lambda *_, **__: True)
+        recorder.record(op, tuple(tensors), {"constants": constants}, outs)
     return result
 
 
@@ -446,12 +454,12 @@ def is_own_view(tensor: Any, item: Any, value: Any) -> bool:
     return isinstance(place, np.ndarray) and at(place) == at(value._plain())  # a NumPy scalar is a copy
 
 
-def kept(ufunc: np.ufunc, inputs: Any, target: Any) -> tuple[Any, ...]:
+def kept(func: Callable[..., Any], inputs: Any, target: Any) -> tuple[Any, ...]:
     """The inputs of an operation that will overwrite `target`, in copies where they are on the same memory.
 
     The gradient rules may want to see them as they were; those of `add` and `subtract` do not.
     """
-    if ufunc in (np.add, np.subtract) or not isinstance(target, Traced):
+    if func in (np.add, np.subtract) or not isinstance(target, Traced):
         return tuple(inputs)
     root = owner(target._plain())
     copies = {id(x): np.copy(x) for x in inputs if isinstance(x, Traced) and owner(x._plain()) is root}
@@ -538,9 +546,12 @@ def on_memory(name: str, *, changes: bool = False, exposes: bool = False) -> Cal
             check_current(name, self)
         if changes and name in WRITES and is_heard(self, args, kwargs):
             return write_call(name, (self, *args), kwargs)
+        if name == "view" and not (args or kwargs):
+            return self[...]
         if (changes or exposes) and is_heard(self):
             what = f"t.{name}() works on the memory itself and is not recorded"
-            raise UnrecordedError(explain(name, what, f"call it under sadl.no_grad(), or use np.{name}"))
+            advice = f", or use np.{name}" if hasattr(np, name) else ""
+            raise UnrecordedError(explain(name, what, f"call it under sadl.no_grad(){advice}"))
         result = native(self._plain(), *plain_all(args), **kwargs)
         if changes and (result is None or result is self._raw):
             note_change(self)

@@ -44,6 +44,7 @@ class Op:
     fn: Any = None  # the public NumPy function, for tests and docs
     domain: tuple[tuple[float, float], ...] = ()  # where to sample each input in the generated tests
     tested: bool = True  # False: the generated tests cannot call it with arrays alone
+    open_size: Callable[..., bool] = lambda *_, **__: False  # (*avals, **params): the shape depends on values
     outs: int = 1
     by_shape: bool = False  # only the shape of its input matters
     checks: bool = False  # it can raise an error about values, so it runs even if its result is not used

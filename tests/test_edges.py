@@ -11,6 +11,7 @@ import pytest
 import sadl
 from sadl import CaptureError
 from sadl.kernels import blas
+from sadl.tree import flatten
 
 
 def agrees(fn, *args, calls=3):
@@ -132,3 +133,100 @@ def test_arguments_are_not_kept_alive():
     shots = [e.shot for entries in compiled._entries.values() for e in entries]
     assert len(shots) <= 64
     assert all(raw is None or raw.size < 1000 for shot in shots for raw in shot.capture.raws)
+
+
+# ---- buffers that are made inside ------------------------------------------------------------------------------------
+
+
+def first_in_buffer(x):
+    q = sadl.zeros(3, dtype=float)
+    q[0] = x[0]
+    return q
+
+
+def buffer_among_results(x):
+    q = sadl.zeros(3, dtype=float)
+    q[...] = np.tanh(x)
+    return q, q[1:], {"same": q, "sum": np.sum(x)}
+
+
+def empty_buffer(x):
+    q = sadl.zeros_like(x)
+    np.multiply(x, x, out=q)
+    return q
+
+
+@pytest.mark.parametrize("fn", [first_in_buffer, buffer_among_results, empty_buffer])
+def test_a_buffer_that_is_returned_holds_the_values_of_its_call(fn):
+    compiled, results = sadl.compile(fn), []
+    for k in range(4):
+        x = np.arange(3.0) + k
+        results.append((flatten(compiled(sadl.tensor(x)))[0], flatten(fn(sadl.tensor(x)))[0]))
+    for result, expected in results:  # each call has memory of its own
+        for r, e in zip(result, expected, strict=True):
+            np.testing.assert_allclose(r, e, rtol=1e-12)
+
+
+def test_a_buffer_that_is_returned_has_a_gradient():
+    compiled = sadl.compile(lambda x, w: buffer_among_results(x * w))
+    for k in range(4):
+        x, w = sadl.tensor(np.arange(3.0) + k), sadl.Parameter(np.ones(3))
+        compiled(x, w)[0].sum().backward()
+        np.testing.assert_allclose(w.grad, x / np.cosh(x) ** 2, rtol=1e-12)
+
+
+def test_a_buffer_of_the_outside_is_returned_itself():
+    total = sadl.zeros(2, dtype=float)
+
+    def fn(x):
+        total[...] = total + x
+        return total, x * 2
+
+    compiled = sadl.compile(fn)
+    for k in range(1, 5):
+        result, double = compiled(sadl.tensor(np.ones(2)))
+        assert result is total
+        assert total.tolist() == [k, k] and double.tolist() == [2, 2]
+
+
+# ---- sizes and numbers that depend on values -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x: np.sum(x) * len(x[x > 0]),
+        lambda x: np.sum(x) * np.unique(x).size,
+        lambda x: np.sum(x) * np.nonzero(x)[0].shape[0],
+        lambda x: np.sum(x) / x[x > 0].shape[0],
+    ],
+)
+def test_a_size_that_only_python_reads_is_not_kept(fn):
+    compiled = sadl.compile(fn)
+    for values in ([1.0, -1, 2], [1.0, -1, 3], [1.0, 1, 3], [-1.0, 1, -3], [-1.0, 2, -3], [1.0, 0, 0]):
+        assert float(compiled(sadl.tensor(values))) == float(fn(sadl.tensor(values)))
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x, n: np.roll(x, n),
+        lambda x, n: np.partition(x, n),
+        lambda x, n: np.pad(x, n),
+        lambda x, n: np.repeat(x, n),
+        lambda x, n: np.quantile(x, 1 / (n + 1)),
+        lambda x, n: np.quantile(x, 1 / (n + 1), method="nearest"),
+        lambda x, n: np.pad(x, 1, constant_values=n),
+        lambda x, n: np.average(x, weights=[n, 1, 2]),
+    ],
+)
+def test_a_number_from_an_array_is_followed_or_an_error(fn):
+    compiled, x = sadl.compile(fn), sadl.tensor([3.0, 1, 2])
+    for n in (1, 1, 2, 1, 2):
+        expected = fn(x, sadl.tensor(n))
+        try:
+            result = compiled(x, sadl.tensor(n))
+        except CaptureError as error:
+            assert "reads a value into Python" in str(error)
+            continue
+        np.testing.assert_allclose(result, expected, rtol=1e-12)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sadl import watch
-from sadl.compiler.ir import Eqn, Literal, Var
+from sadl.compiler.ir import Eqn, Literal, Var, results_of
 from sadl.errors import CaptureError, explain
 from sadl.op import HOST, Aval, Op
 from sadl.tape import MODE, Mode, Traced, owner, plain, user_line
@@ -83,7 +83,8 @@ class Capture:
         if op.expand is not None:
             expanded = op.expand(*inputs, **params)
             if expanded is not None:
-                self._bind(outs[0], self.value(expanded))
+                for out, part in zip(outs, results_of(expanded), strict=True):
+                    self._bind(out, self.value(part))
                 return
         out_vars = tuple(Var(Aval(o.shape, o.dtype)) for o in outs)
         self.eqns.append(Eqn(op, tuple(map(self.value, inputs)), dict(params), out_vars, user_line()))

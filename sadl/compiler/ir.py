@@ -188,8 +188,8 @@ def results_of(value: Any) -> Any:
 
 
 def has_open_size(eqn: Eqn) -> bool:
-    """Whether the shape of the result may depend on values: a library routine that nobody can infer."""
-    return eqn.op.kind == "call" and eqn.op.infer is None and "cluster" not in eqn.params
+    """Whether the shape of the result depends on values, so that it may be another one in the next call."""
+    return eqn.op.open_size(*(x.aval for x in eqn.inputs), **eqn.params)
 
 
 # ---- what an equation reads, and in which dtypes it computes -------------------------------------------------------

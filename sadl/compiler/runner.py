@@ -30,7 +30,7 @@ class Runner:
 
     def __init__(self, first: Shot, second: Shot) -> None:
         constants = same(first, second)
-        shot = self.shot = second
+        shot = self.shot = _returned_once(second, constants)
         graph, self._live_inputs = _without_constants(shot, constants)
         if config.verify:
             verify(graph)
@@ -57,6 +57,7 @@ class Runner:
         self._overlaps = {frozenset((place[a], place[b])) for a, b in overlaps if a in place and b in place}
         self._as_tensor = [isinstance(shot.outs[i], Tensor) for i in shot.returned]
         dynamic = {*shot.returned, *(i for i, place in shot.kept.items() if place not in constants)}
+        self._kept = {i: place for i, place in shot.kept.items() if place not in constants or i not in shot.returned}
         self._statics = [None if i in dynamic else x for i, x in enumerate(shot.outs)]
         shot.capture.forget_arguments()
         shot.outs = []  # results of the captured call, which nobody needs any more
@@ -83,7 +84,8 @@ class Runner:
         results = [_tensor(a) if t else a for t, a in zip(self._as_tensor, arrays, strict=False)]
         if self._tracked:
             self._tracked.attach(results, arrays[n + len(shot.grads) :], self._holders(leaves))
-        return results[0] if shot.structure == LEAF and results else self._result(results, leaves)
+        one = shot.structure == LEAF and results and not self._kept
+        return results[0] if one else self._result(results, leaves)
 
     def _run_without_grads(self) -> list[np.ndarray]:
         """Run with the old `.grad`s put away, so that their arrays can be used again; where it fails they come back."""
@@ -119,9 +121,9 @@ class Runner:
         outs = self._statics.copy()
         for i, result in zip(shot.returned, results, strict=False):
             outs[i] = result
-        if shot.kept:
+        if self._kept:
             holders = dict(zip(self._live_inputs, self._holders(leaves), strict=False))
-            for i, place in shot.kept.items():
+            for i, place in self._kept.items():
                 outs[i] = holders[place] if place in holders else outs[i].copy()  # type: ignore[union-attr]
         return unflatten(shot.structure, outs)
 
@@ -142,6 +144,19 @@ def _tensor(array: np.ndarray) -> CpuTensor:
     tensor = np.ndarray.view(array, CpuTensor)
     tensor._raw = array
     return tensor
+
+
+def _returned_once(shot: Shot, constants: set[int]) -> Shot:
+    """The shot without outputs for results that are objects of the caller, which get the same values in place."""
+    twice = {k for k, i in enumerate(shot.returned) if i in shot.kept and shot.kept[i] not in constants}
+    twice -= {shot.returned.index(i) for i in shot.live}
+    if not twice:
+        return shot
+    left = [k for k in range(len(shot.graph.outputs)) if k not in twice]
+    outputs = tuple(shot.graph.outputs[k] for k in left)
+    donated = {left.index(k): i for k, i in shot.graph.donated.items()}
+    returned = [i for k, i in enumerate(shot.returned) if k not in twice]
+    return replace(shot, returned=returned, graph=replace(shot.graph, outputs=outputs, donated=donated))
 
 
 def _without_constants(shot: Shot, constants: set[int]) -> tuple[Graph, list[int]]:

@@ -37,7 +37,7 @@ class Shot:
     result: Any  # for the caller
     structure: Structure  # of the result
     outs: list[Any]  # its leaves, as they were under capture
-    returned: list[int]  # which of them are outputs of the graph
+    returned: list[int]  # which of them are outputs of the graph; of arrays that were written, it is not known yet
     kept: dict[int, int]  # which of them are the object of an input, and of which
     writes: list[tuple[Any, int]]
     grads: list[Any]  # Tensors whose .grad was set to an array
@@ -97,7 +97,7 @@ def _describe(capture: Capture, result: Any) -> Shot:
     for x in outs:
         if isinstance(x, (Tensor, np.ndarray)):
             capture.value(x)  # what the function only hands on becomes an input as well
-    known = {id(raw) for raw in capture.raws}
+    known = {id(raw) for raw in capture.raws} - {id(plain(t)) for t, _ in capture.writes() if not _is_leaf(t)}
     returned = [i for i, x in enumerate(outs) if isinstance(x, (Tensor, np.ndarray)) and id(plain(x)) not in known]
     live = [i for i in returned if isinstance(outs[i], Tensor) and _is_live(outs[i]._node)]
     live, gradients = _differentiate(capture, outs, live) if live else ([], {})
@@ -135,6 +135,10 @@ def _can_be_differentiated(capture: Capture, out: Any, leaves: dict[int, Node]) 
     except StaleValueError:
         return False
     return True
+
+
+def _is_leaf(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.requires_grad and x.is_leaf()
 
 
 def _is_live(node: Node | None) -> bool:

@@ -39,7 +39,6 @@ COMPOSED = (
     np.polysub,
     np.ptp,
     np.real_if_close,
-    np.roll,
     np.rollaxis,
     np.rot90,
     np.setxor1d,

@@ -91,12 +91,16 @@ def _infer_shape(op: Op, g: Aval, *_: Any, shape: tuple[int, ...], **__: Any) ->
     return Aval(shape, g.dtype)
 
 
+def _has_mask(x: Any, *arrays: Any, layout: tuple[Any, ...]) -> bool:
+    return any(getattr(a, "dtype", None) == bool for a in arrays)
+
+
 # fmt: off
 getitem = view("getitem", lambda x, *, index: x[index],
                [lambda g, y, x, *, index: bind(unslice, g, shape=x.shape, index=index)],
                unview=lambda x, part, *, index: bind(put, x, part, layout=encode(index)[0]))
 unslice: Op = call("unslice", _unslice, [lambda g, y, x, *, shape, index: g[index]], infer=_infer_shape)
-gather = call("gather", lambda x, *arrays, layout: x[decode(layout, arrays)],
+gather = call("gather", lambda x, *arrays, layout: x[decode(layout, arrays)], open_size=_has_mask, vjp=
               [lambda g, y, x, *arrays, layout: bind(scatter_add, g, *arrays, shape=x.shape, layout=layout)])
 scatter_add: Op = call("scatter_add", _scatter_add,
                        [lambda g, y, x, *arrays, shape, layout: g[decode(layout, arrays)]], infer=_infer_shape)
@@ -130,44 +134,49 @@ def along(x: Any, i: Any, axis: int) -> tuple[Any, ...]:
     return (*grid[:axis], i, *grid[axis + 1 :])
 
 
-def _put_along(g: Any, i: Any, *, axis: int, size: int) -> Any:
+def _put_along(g: Any, i: Any, *, axis: int, size: int, low: int | None = None) -> Any:
     shape = (*g.shape[:axis], size, *g.shape[axis + 1 :])
     out = _zeros(shape, g)
     np.add.at(out, along(out, i, axis), g)
     return out
 
 
-def _check_index(outside: Any, i: Any, *, size: int) -> Any:
+def _check_index(outside: Any, i: Any, *, size: int, low: int) -> Any:
     """Raise the error that NumPy raises, for the first index that is out of range, if there is one."""
     if outside:
-        wrong = i[(i < -size) | (i >= size)][0]
+        wrong = i[(i < low) | (i >= size)][0]
         raise IndexError(f"index {wrong} is out of bounds for an axis of size {size}")
     return outside
 
 
 check_index = call(
-    "check_index", _check_index, [None, None], infer=lambda op, outside, i, *, size: outside, checks=True
+    "check_index", _check_index, [None, None], infer=lambda op, outside, i, *, size, low: outside, checks=True
 )
 
 
-def _hit(i: Any, like: Any, axis: int) -> Any:
+def require_indices(i: Any, size: int, low: int) -> None:
+    """Raise IndexError, in programs as well, unless all `i` are in low .. size - 1."""
+    bind(check_index, np.any((i < low) | (i >= size)), i, size=size, low=low)
+
+
+def _hit(i: Any, like: Any, axis: int, low: int | None) -> Any:
     """Where the position along `axis` of something shaped `like` is the one that `i` asks for."""
     size = like.shape[axis]
     i = i.astype(np.int64)
-    bind(check_index, np.any((i < -size) | (i >= size)), i, size=size)
-    return bind(iota, like, axis=axis) == np.where(i < 0, i + size, i)
+    require_indices(i, size, -size if low is None else low)
+    return bind(iota, like, axis=axis) == (i if low == 0 else np.where(i < 0, i + size, i))
 
 
-def _expand_take(x: Any, i: Any, *, axis: int) -> Any:
+def _expand_take(x: Any, i: Any, *, axis: int, low: int | None = None) -> Any:
     """One index per row: a masked sum over the row, which fuses with whatever else reads the row."""
-    return np.sum(np.where(_hit(i, x, axis), x, 0), axis=axis, keepdims=True) if _one_each(x, i, axis) else None
+    return np.sum(np.where(_hit(i, x, axis, low), x, 0), axis=axis, keepdims=True) if _one_each(x, i, axis) else None
 
 
-def _expand_put(g: Any, i: Any, *, axis: int, size: int) -> Any:
+def _expand_put(g: Any, i: Any, *, axis: int, size: int, low: int | None = None) -> Any:
     if not _one_each(g, i, axis):
         return None
     like = np.broadcast_to(g, (*g.shape[:axis], size, *g.shape[axis + 1 :]))
-    return np.where(_hit(i, like, axis), g, 0)
+    return np.where(_hit(i, like, axis, low), g, 0)
 
 
 def _one_each(x: Any, i: Any, axis: int) -> bool:
@@ -175,29 +184,31 @@ def _one_each(x: Any, i: Any, axis: int) -> bool:
     return i.shape[axis] == 1 and all(i.shape[k] == x.shape[k] for k in others)
 
 
-def _infer_take(op: Op, x: Aval, i: Aval, *, axis: int) -> Aval:
+def _infer_take(op: Op, x: Aval, i: Aval, *, axis: int, low: int | None = None) -> Aval:
     return Aval(tuple(i.shape[k] if k == axis else n for k, n in enumerate(x.shape)), x.dtype)
 
 
-def _infer_put(op: Op, g: Aval, i: Aval, *, axis: int, size: int) -> Aval:
+def _infer_put(op: Op, g: Aval, i: Aval, *, axis: int, size: int, low: int | None = None) -> Aval:
     return Aval((*g.shape[:axis], size, *g.shape[axis + 1 :]), g.dtype)
 
 
-def _take_along(x: Any, i: Any, *, axis: int) -> Any:
+def _take_along(x: Any, i: Any, *, axis: int, low: int | None = None) -> Any:
+    if low is not None:
+        require_indices(i, x.shape[axis], low)
     return np.take_along_axis(x, i, axis)
 
 
 take_along = call(
     "take_along_axis",
     _take_along,
-    [lambda g, y, x, i, *, axis: bind(put_along, g, i, axis=axis, size=x.shape[axis]), None],
+    [lambda g, y, x, i, *, axis, **low: bind(put_along, g, i, axis=axis, size=x.shape[axis], **low), None],
     infer=_infer_take,
     expand=_expand_take,
 )
 put_along: Op = call(
     "put_along_axis",
     _put_along,
-    [lambda g, y, x, i, *, axis, size: np.take_along_axis(g, i, axis), None],
+    [lambda g, y, x, i, *, axis, size, **low: bind(take_along, g, i, axis=axis, **low), None],
     infer=_infer_put,
     expand=_expand_put,
 )

@@ -62,6 +62,24 @@ concatenate = call(
 )
 
 
+def _pull_unstack(g: Any, parts: Any, x: Any, *, axis: int) -> list[Any]:
+    present = [np.zeros_like(part) if one is None else one for one, part in zip(g, parts, strict=True)]
+    return [np.stack(present, axis)]
+
+
+def _infer_part(op: Op, x: Aval, *, axis: int) -> Aval:
+    return Aval((*x.shape[:axis], *x.shape[axis + 1 :]), x.dtype)
+
+
+unstack = call(  # as np.unstack, whose parts can be written; what is only read has a gradient that is put together once
+    "unstack",
+    lambda x, *, axis: tuple(np.moveaxis(x, axis, 0)),
+    pullback=_pull_unstack,
+    infer=_infer_part,
+    outs=-1,
+)
+
+
 @numpy_function(np.reshape)
 def reshape_(a: Any, /, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
     if order not in ("C", "F"):

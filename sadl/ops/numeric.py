@@ -54,7 +54,7 @@ def _slopes(f: Any, axis: int, spacing: Any, edge_order: int) -> Any:
         first, last = (f[..., 1:2] - f[..., :1]) / h[:1], (f[..., -1:] - f[..., -2:-1]) / h[-1:]
     else:
         first, last = _end(f[..., :3], p[:1], q[:1]), _end(f[..., -3:][..., ::-1], -q[-1:], -p[-1:])
-    return np.moveaxis(np.concatenate([first, inner, last], -1), -1, axis)
+    return np.moveaxis(np.concatenate([first, inner, last], -1), -1, axis).astype(f.dtype)
 
 
 def _end(f: Any, p: Any, q: Any) -> Any:
@@ -142,8 +142,9 @@ def linspace(
     *,
     device: Any = None,
 ) -> Any:
-    start, stop = as_array(start), as_array(stop)
-    kind = np.result_type(start.dtype, stop.dtype, *([np.float64] if start.dtype.kind in "iub" else []))
+    number = (int, float, complex)  # which have no dtype of their own
+    kind = np.result_type(*(x if isinstance(x, number) else as_array(x).dtype for x in (start, stop)), 0.0)
+    start, stop = as_array(start).astype(kind), as_array(stop).astype(kind)
     parts = max(num - 1 if endpoint else num, 1)
     step = (stop - start) / parts
     shape = np.broadcast_shapes(start.shape, stop.shape)
@@ -265,6 +266,7 @@ def roots(p: Any) -> Any:
 @numpy_function(np.vander)
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     x = as_array(x)
+    x = x.astype(np.promote_types(x.dtype, int))
     n = len(x) if N is None else N
     columns = list(itertools.accumulate([x] * max(n - 1, 0), lambda a, b: a * b, initial=np.ones_like(x)))[:n]
     return np.stack(columns if increasing else columns[::-1], axis=1) if n else np.zeros((len(x), 0), x.dtype)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from sadl.op import numpy_function
-from sadl.ops.indexing import ARRAY, gather
-from sadl.tape import Traced, arrayed, as_array, bind, known, plain
+from sadl.op import numpy_function, view
+from sadl.ops.indexing import ARRAY, gather, scatter_add
+from sadl.tape import arrayed, as_array, bind, known
 
 Function = Callable[..., Any]
 
@@ -61,6 +61,11 @@ def resize(a: Any, new_shape: Any) -> Any:
     return by_position(np.resize, a, new_shape)
 
 
+@numpy_function(np.roll)
+def roll(a: Any, shift: Any, axis: Any = None) -> Any:
+    return by_position(np.roll, a, known(arrayed(shift)), axis)
+
+
 @numpy_function(np.delete)
 def delete(arr: Any, obj: Any, axis: Any = None) -> Any:
     return by_position(np.delete, arr, known(obj), axis)
@@ -73,7 +78,7 @@ def diagflat(v: Any, k: int = 0) -> Any:
 
 @numpy_function(np.diag)
 def diag(v: Any, k: int = 0) -> Any:
-    return with_zeros(np.diag, v, k) if np.ndim(v) == 1 else by_position(np.diag, v, k)
+    return with_zeros(np.diag, v, k) if np.ndim(v) == 1 else np.diagonal(v, k)
 
 
 @numpy_function(np.tril)
@@ -112,7 +117,7 @@ def pad(
     end_values: Any = None,
     reflect_type: Any = None,
 ) -> Any:
-    array = as_array(array)
+    array, pad_width = as_array(array), known(arrayed(pad_width))
     given = {
         "constant_values": constant_values,
         "stat_length": stat_length,
@@ -121,7 +126,7 @@ def pad(
     }
     kwargs = {name: value for name, value in given.items() if value is not None}
     if mode in ("constant", "empty"):
-        return _pad_constant(array, pad_width, kwargs.pop("constant_values", 0), **kwargs)
+        return _pad_constant(array, pad_width, kwargs.get("constant_values", 0))
     if mode in _COPYING and kwargs.get("reflect_type", "even") == "even":
         return by_position(np.pad, array, pad_width, mode, **kwargs)
     if callable(mode):
@@ -129,19 +134,14 @@ def pad(
     return _pad_by_axis(array, pad_width, mode, **kwargs)
 
 
-def _pad_constant(array: Any, pad_width: Any, values: Any, **kwargs: Any) -> Any:
-    """The array in the middle; outside what NumPy puts there, corners included."""
-    where = np.pad(
-        np.arange(1, array.size + 1).reshape(array.shape), pad_width, "constant", constant_values=0, **kwargs
-    )
-    flat = np.ravel(array) if array.size else np.zeros_like(array, shape=(1,))
-    inner = bind(gather, flat, np.maximum(where - 1, 0), layout=(ARRAY,))
-    if not isinstance(values, Traced):
-        outer = np.pad(
-            np.zeros(array.shape, array.dtype), pad_width, "constant", constant_values=plain(arrayed(values))
-        )
-        return np.where(where > 0, inner, outer if np.any(outer) else 0)
-    return np.where(where > 0, inner, np.reshape(values, ()).astype(array.dtype))
+def _pad_constant(array: Any, pad_width: Any, values: Any) -> Any:
+    """Along one axis after the other, as NumPy does, so that corners are those of the last axis."""
+    pairs = np.broadcast_to(as_array(values).astype(array.dtype), (array.ndim, 2))
+    for axis, (before, behind) in enumerate(_widths(pad_width, array.ndim)):
+        sizes = [(*array.shape[:axis], n, *array.shape[axis + 1 :]) for n in (before, behind)]
+        head, tail = (np.broadcast_to(pairs[axis, side], size) for side, size in enumerate(sizes))
+        array = np.concatenate([head, array, tail], axis) if before or behind else array
+    return array
 
 
 def _pad_by_axis(array: Any, pad_width: Any, mode: str, **kwargs: Any) -> Any:
@@ -266,8 +266,21 @@ def compress(condition: Any, a: Any, axis: Any = None, out: Any = None) -> Any:
     return np.take(a, np.flatnonzero(as_array(condition)), axis=axis)
 
 
+def _unwindow(g: Any, y: Any, x: Any, *, shape: Any, axis: Any) -> Any:
+    places = np.lib.stride_tricks.sliding_window_view(np.arange(x.size).reshape(x.shape), shape, axis)
+    return np.reshape(bind(scatter_add, g, places, shape=(x.size,), layout=(ARRAY,)), x.shape)
+
+
+windows = view(
+    "sliding_window_view",
+    lambda x, *, shape, axis: np.lib.stride_tricks.sliding_window_view(x, shape, axis),
+    [_unwindow],
+)
+
+
 @numpy_function(np.lib.stride_tricks.sliding_window_view)
 def sliding_window_view(
     x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False, writeable: bool = False
 ) -> Any:
-    return by_position(np.lib.stride_tricks.sliding_window_view, x, window_shape, axis)
+    shape = tuple(np.ravel(window_shape).tolist())
+    return bind(windows, as_array(x), shape=shape, axis=None if axis is None else tuple(np.ravel(axis).tolist()))

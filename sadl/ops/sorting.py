@@ -13,7 +13,7 @@ import numpy as np
 
 from sadl.op import Aval, Op, axes, call, numpy_function
 from sadl.ops.indexing import take_item
-from sadl.tape import Traced, as_array, bind, plain
+from sadl.tape import MODE, Traced, as_array, bind, known, plain
 
 Function = Callable[..., Any]
 
@@ -62,13 +62,14 @@ def argpartition_(a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", o
 
 
 def _kth(kth: Any) -> Any:
-    return tuple(int(k) for k in np.ravel(plain(kth)))
+    return tuple(int(k) for k in np.ravel(known(kth)))
 
 
 @numpy_function(np.sort_complex)
 def sort_complex(a: Any) -> Any:
     x = np.sort(a)
-    return x if x.dtype.kind == "c" else x.astype(np.result_type(x.dtype, np.complex64))
+    small = x.dtype.kind in "iu" and x.dtype.itemsize < 4
+    return x if x.dtype.kind == "c" else x.astype(np.complex64 if small else np.complex128)
 
 
 # ---- distinct elements ---------------------------------------------------------------------------------------------
@@ -78,6 +79,7 @@ unique_op = call(
     lambda x, *, axis, equal_nan: np.unique(x, True, True, True, axis, equal_nan=equal_nan)[1:],
     [None],
     outs=3,
+    open_size=lambda *_, **__: True,
 )
 
 
@@ -175,13 +177,15 @@ quantile_op = call("quantile", _run_quantile, [_vjp_quantile, None], infer=_infe
 
 def _quantile(a: Any, q: Any, axis: Any, keepdims: Any, method: str, weights: Any, nan: bool) -> Any:
     a, q = as_array(a), as_array(q)
-    if isinstance(q, Traced) and q.requires_grad:
-        if method != "linear" or nan or weights is not None:
+    captured = MODE.get().recorder is not None
+    if isinstance(q, Traced) and (q.requires_grad or captured):
+        if method == "linear" and not nan and weights is None:
+            if not captured and np.any((plain(q) < 0) | (plain(q) > 1)):
+                raise ValueError(f"[quantile] q is within 0 and 1, or 0 and 100 percent, found {q}.")
+            return _lerp(a, q, axis, keepdims)
+        if q.requires_grad:
             raise TypeError("[quantile] a gradient by q needs method='linear'. Instead: pass np.asarray(q).")
-        return _lerp(a, q, axis, keepdims)
-    q = plain(q)
-    if weights is not None and getattr(weights, "requires_grad", False):
-        raise TypeError("[quantile] a gradient by the weights does not exist. Instead: pass np.asarray(weights).")
+    q = known(q)
     along = axes(axis, a.ndim)
     w = [] if weights is None else [_spread(weights, a.shape, along)]
     found = bind(quantile_op, a, *w, q=tuple(q.ravel().tolist()), axis=along, method=method, nan=nan)
@@ -204,15 +208,16 @@ def _lerp(a: Any, q: Any, axis: Any, keepdims: Any) -> Any:
         if keepdims not in (False, np._NoValue)
         else rows.shape[1:]
     )
-    return np.reshape(below + (above - below) * (place - low), (*q.shape, *left))
+    found = np.where(np.isnan(rows[-1]), np.nan, below + (above - below) * (place - low))
+    return np.reshape(found, (*q.shape, *left))
 
 
 def _spread(weights: Any, shape: tuple[int, ...], axis: tuple[int, ...]) -> Any:
     """Weights of one axis in the place of that axis."""
-    w = plain(as_array(weights))
+    w = as_array(weights)
     if w.shape == shape:
         return w
-    return np.broadcast_to(w.reshape([n if i in axis else 1 for i, n in enumerate(shape)]), shape)
+    return np.broadcast_to(np.reshape(w, [n if i in axis else 1 for i, n in enumerate(shape)]), shape)
 
 
 def _quantiles(functions: tuple[Any, Any], scale: float, nan: bool) -> None:

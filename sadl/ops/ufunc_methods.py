@@ -14,7 +14,7 @@ import numpy as np
 from sadl.op import OPS, UFUNC_METHODS, UFUNCS, axes
 from sadl.ops.indexing import ARRAY, decode, encode
 from sadl.ops.reductions import of_ufunc
-from sadl.tape import MODE, Traced, bind, plain
+from sadl.tape import MODE, Traced, arrayed, bind, plain
 
 Ufunc = Callable[..., Any]
 
@@ -84,6 +84,7 @@ def reduceat(ufunc: np.ufunc, array: Any, indices: Any, axis: int = 0, dtype: An
 def at(ufunc: np.ufunc, a: Any, indices: Any, *values: Any) -> Any:
     """The value of `a` after ufunc.at(a, indices, *values): elements that are named more often change as often."""
     layout, arrays = encode(indices)
+    values = tuple(map(arrayed, values))
     if ufunc in (np.add, np.subtract):
         value = np.broadcast_to(values[0], np.shape(a[indices])).astype(a.dtype)
         return ufunc(a, bind(OPS["scatter_add"], value, *arrays, shape=a.shape, layout=layout))

@@ -32,7 +32,6 @@ CONSTANT |= {  # also new arrays, which only are of the kind of the Tensor given
     np.isclose,
     np.diag_indices_from,
     np.einsum_path,
-    np.histogram_bin_edges,
     np.linalg.matrix_rank,
     np.tril_indices_from,
     np.triu_indices_from,

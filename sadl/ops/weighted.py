@@ -10,6 +10,7 @@ import numpy as np
 
 from sadl.op import axes, numpy_function
 from sadl.ops.reductions import of_ufunc
+from sadl.tape import as_array
 
 
 def _filled(a: Any, value: float, where: Any = True) -> tuple[Any, Any]:
@@ -152,7 +153,7 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
 
 
 def _spread_weights(a: Any, axis: Any, weights: Any) -> Any:
-    w = weights if hasattr(weights, "dtype") else np.asarray(weights)
+    w = as_array(weights)
     if w.shape == np.shape(a):
         return w
     along = axes(axis, a.ndim) if axis is not None else ()
