@@ -129,6 +129,18 @@ ROWS = {
     "`np.square([t, u])`, any ufunc on a list of Tensors": Row(
         lambda t: np.square([t, t]), ERROR, "converted", "np.square"
     ),
+    "`np.stack([[t[0], 1.0], [t[1], 2.0]])`, lists in the list": Row(
+        lambda t: np.stack([[t[0], 1.0], [t[1], 2.0]]), ERROR, "converted", "np.stack"
+    ),
+    "`np.pad(a, 1, constant_values=t[0])`, `np.sum(a, initial=t[0])`, `np.select(c, [a], default=t)`": Row(
+        lambda t: np.pad(np.ones(3), 1, constant_values=t[0]), ERROR, "converted", "np.pad"
+    ),
+    "`np.polynomial.polynomial.polyval(a, t)`, all of `np.polynomial`": Row(
+        lambda t: np.polynomial.polynomial.polyval(np.ones(3), t),
+        ERROR,
+        "converted",
+        "np.polynomial.polynomial.polyval",
+    ),
     "`np.add.reduce([t, u])`": Row(lambda t: np.add.reduce([t, t]), KEPT, "converted", "np.add.reduce"),
     "`np.full(3, t)`": Row(lambda t: np.full(3, t), ERROR, "converted", "np.full"),
     "`np.float64(t[0])`": Row(lambda t: np.float64(t[0]), ERROR, "converted", "np.float64"),
