@@ -384,8 +384,11 @@ def accepted(body: Callable[..., Any]) -> set[str]:
 # ---- in place ------------------------------------------------------------------------------------------------------
 
 
-def write(target: Any, value: Any) -> Any:
-    """`target[...] = value`: writes the memory; where it matters the Tensor takes the value's place in the graph."""
+def write(target: Any, value: Any, part: Any = None) -> Any:
+    """`target[...] = value`: writes the memory; where it matters the Tensor takes the value's place in the graph.
+
+    Only the elements of `part`, a plain view of the memory, are different, if it is given.
+    """
     if not np.can_cast(np.result_type(plain(value)), target.dtype, "same_kind"):
         raise TypeError(f"[assign] cannot write {np.result_type(plain(value))} into {target.dtype} in place.")
     check_current("assign", value)
@@ -397,13 +400,13 @@ def write(target: Any, value: Any) -> Any:
     pairs = [(target, bind(OPS["assign"], target, value))]
     for base, op, params in above(target):  # what it is a view of holds something else, too
         assert op.unview is not None
-        part = op.unview(base, pairs[-1][1], **params)
-        pairs.append((base, bind(OPS["assign"], base, part)))
+        pairs.append((base, bind(OPS["assign"], base, op.unview(base, pairs[-1][1], **params))))
     recorder = MODE.get().recorder
+    part = target._raw if part is None else part
     if recorder is not None:
-        recorder.rebind(pairs)
+        recorder.rebind(pairs, part)
     np.copyto(target._plain(), pairs[0][1]._raw)
-    touch(target._raw)
+    touch(part)
     count = new_version(target._raw) if recorder is None else 0
     for tensor, new in pairs:
         if MODE.get().grad:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from sadl.errors import GradientError, ShapeError, StaleValueError, UnrecordedError, explain
 from sadl.op import Op
@@ -25,7 +26,7 @@ class Recorder(Protocol):
     """What `sadl.compile` installs to see every operation: same tape, second listener."""
 
     def record(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any], outs: tuple[Any, ...]) -> None: ...
-    def rebind(self, pairs: list[tuple[Any, Any]]) -> None: ...
+    def rebind(self, pairs: list[tuple[Any, Any]], part: Any) -> None: ...
     def read(self, how: str, instead: str) -> None: ...
     def read_grad(self, tensor: Any) -> Any: ...
     def write_grad(self, tensor: Any) -> None: ...
@@ -269,7 +270,10 @@ def no_grad_fn(fn: F) -> F:
 
 # ---- memory that was written in place --------------------------------------------------------------------------
 
-_written: dict[int, tuple[Any, int]] = {}  # id of the owner of the memory -> weak reference to it, tick of the write
+# id of the owner of the memory -> weak reference to it, tick of the last write to anywhere in it, and later writes to
+# parts of it, as (first byte, byte behind the last, tick)
+_written: dict[int, tuple[Any, int, list[tuple[int, int, int]]]] = {}
+_MOST_PARTS = 4096  # then they are taken for one write to all of it
 
 
 def owner(array: Any) -> Any:
@@ -280,8 +284,17 @@ def owner(array: Any) -> Any:
 
 
 def touch(array: Any) -> None:
-    """Note that the memory of `array` was written in place just now."""
-    toucher([array])()
+    """Note that the elements of `array` were written in place just now."""
+    root = owner(array)
+    if array.size == root.size:
+        toucher([array])()
+        return
+    if id(root) not in _written:
+        _written[id(root)] = _forgetting(root), 0, []
+    elif len(_written[id(root)][2]) == _MOST_PARTS:
+        toucher([array])()
+    now = _last_write[0] = tick()
+    _written[id(root)][2].append((*byte_bounds(array), now))
 
 
 _last_write = [0]  # the tick of the last write anywhere
@@ -290,14 +303,19 @@ _last_write = [0]  # the tick of the last write anywhere
 def toucher(arrays: Iterable[Any]) -> Callable[[], None]:
     """A function that notes that the memory of all `arrays` was written, for those who write the same ones often."""
     owners = {id(root): root for root in map(owner, arrays)}
-    refs = {key: weakref.ref(root, lambda _, key=key: _written.pop(key, None)) for key, root in owners.items()}  # type: ignore[misc]
+    refs = {key: _forgetting(root) for key, root in owners.items()}
 
     def touch_all() -> None:
         now = _last_write[0] = tick()
         for key, ref in refs.items():
-            _written[key] = ref, now
+            _written[key] = ref, now, []
 
     return touch_all
+
+
+def _forgetting(root: Any) -> Any:
+    """A weak reference with which what is known of the writes to this memory goes."""
+    return weakref.ref(root, lambda _, key=id(root): _written.pop(key, None))  # type: ignore[misc]
 
 
 class Version:
@@ -344,12 +362,17 @@ def written_last() -> int:
 
 
 def written_at(array: Any) -> int:
-    """The tick of the last in-place write to the memory of `array`, 0 if there was none."""
+    """The tick of the last in-place write to the elements of `array`, or close to them, 0 if there was none."""
     if not _written or not hasattr(array, "base"):
         return 0
     root = owner(array)
-    ref, when = _written.get(id(root), (None, 0))
-    return when if ref is not None and ref() is root else 0
+    ref, when, parts = _written.get(id(root), (None, 0, []))
+    if ref is None or ref() is not root:
+        return 0
+    if parts:
+        start, end = byte_bounds(array)
+        return next((at for first, last, at in reversed(parts) if first < end and start < last), when)
+    return when
 
 
 # ---- which Tensors are leaves that require a gradient ----------------------------------------------------------

@@ -320,7 +320,8 @@ class Tensor(Traced):
             write(self, value)
         else:
             layout, arrays = ops.indexing.encode(item)
-            write(self, bind(OPS["put"], self, value, *arrays, layout=layout))
+            is_view = isinstance(place, np.ndarray) and np.may_share_memory(place, self._plain())
+            write(self, bind(OPS["put"], self, value, *arrays, layout=layout), place if is_view else None)
 
     def __iter__(self) -> Iterator[Any]:
         if self.ndim == 0:

@@ -189,6 +189,28 @@ def test_a_buffer_of_the_outside_is_returned_itself():
         assert total.tolist() == [k, k] and double.tolist() == [2, 2]
 
 
+def test_a_recurrence_in_a_buffer():
+    w = sadl.Parameter(np.array([0.5, -1.0, 2.0]))
+
+    def states(x):
+        h = sadl.zeros((5, 3), dtype=float)
+        h[0] = x
+        for t in range(1, 5):
+            h[t] = np.tanh(h[t - 1] * w + h[t - 1, ::-1])
+        return h
+
+    def loss(x):
+        return np.sum(states(x) ** 2)
+
+    sadl.check_grads(loss, (np.array([0.3, -0.2, 0.1]),))
+    compiled, both = sadl.compile(states), sadl.compile(sadl.value_and_grad(loss))
+    for k in range(4):
+        x = sadl.tensor(np.array([0.3, -0.2, 0.1]) * (k + 1))
+        np.testing.assert_allclose(compiled(x), states(x), rtol=1e-12)
+        for result, expected in zip(both(x), sadl.value_and_grad(loss)(x), strict=True):
+            np.testing.assert_allclose(result, expected, rtol=1e-12)
+
+
 # ---- sizes and numbers that depend on values -------------------------------------------------------------------------
 
 

@@ -121,10 +121,17 @@ s = filled(x, 3, 4); [r.__iadd__(x[0]) for r in s]; r = s * 2 + x
 s = filled(x, 3, 4); v = s[0]; v += x[0]; r = s * 1 + x
 s = x * 2; v = np.diagonal(s); v = v * 1; w = s[::-1, ::2]; w *= y[:, ::2]; r = s * s
 s = x * 2; v = np.flip(s, 0); v[0] = y[1]; r = s * s
+r = filled(x, 3, 4); r[0] = x[0]; r[1] = np.tanh(r[0] * y[0]); r[2] = r[1] * r[0]
+r = x * 2; r[1] = r[0] ** 2; r[2] = np.sin(r[1]) * y[0]; r = r * x
+r = x * 2; s = r[0] ** 2; r[1:] *= s; r[2, 1:] = 1.5; r = r * r
 """.strip().splitlines()
 
 WRONG = """
 r = np.exp(x); r += 1
+s = x * 2; r = s[0] * s[0]; s[0] = 0
+s = x * 2; r = s[1] * s[0]; s[1, 2:] = 0
+s = x * 2; r = s[0] ** 2; s[:, 1] = 0
+s = x * 2; r = s[0] ** 2; s[[0, 2]] = 0
 r = np.sqrt(x); r *= y
 r = np.tanh(x); r[0] = 0
 s = x * 2; r = s * s; s += 1

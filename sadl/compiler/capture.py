@@ -91,8 +91,8 @@ class Capture:
         for out, var in zip(outs, out_vars, strict=True):
             self._bind(out, var)
 
-    def rebind(self, pairs: list[tuple[Any, Any]]) -> None:
-        """Each of these Tensors, which are views of one another, is about to hold that value."""
+    def rebind(self, pairs: list[tuple[Any, Any]], part: Any) -> None:
+        """Each of these Tensors, which are views of one another, is about to hold that value, new in that part."""
         for target, _ in pairs:
             self.value(target)  # an array from outside becomes an input before its memory changes
         for target, _ in pairs:
@@ -101,7 +101,7 @@ class Capture:
                 self.before[id(raw)] = before = raw.copy()
                 self._undo.append(functools.partial(np.copyto, raw, before))
             self.written[id(raw)] = target
-            self._changed.append((raw, next(self._clock)))
+        self._changed.append((part, next(self._clock)))
         for target, value in pairs:
             self._note(plain(target), self._env[id(plain(value))])
 
@@ -247,7 +247,7 @@ class Capture:
     def _check_current(self, raw: Any) -> None:
         """Memory written through one array may not be read through another: the graph knows values, not memory."""
         since = self._bound_at.get(id(raw), -1)
-        if any(when > since and a is not raw and np.may_share_memory(a, raw) for a, when in self._changed):
+        if any(when > since and np.may_share_memory(a, raw) for a, when in reversed(self._changed)):
             what = "this array shares memory with one that was changed in place, which a compiled program cannot follow"
             raise CaptureError(
                 explain("compile", what, "read it before the change, or change a copy", made_at=user_line())
