@@ -6,7 +6,7 @@ The public names, and nothing else. What needs a GPU's library or the compiler i
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from sadl import errors, grad_ops, random
+from sadl import errors, grad_ops
 from sadl._version import __version__
 from sadl.autograd import backward, check_grads, grad, value_and_grad, vjp
 from sadl.backend import TensorDevice
@@ -29,24 +29,34 @@ from sadl.tape import is_grad_enabled as is_global_grad_mode_enabled
 from sadl.tensor import Parameter, Tensor
 
 if TYPE_CHECKING:  # imported at first use, by `__getattr__`
-    from sadl import debug, functional, nn
+    from sadl import data, debug, functional, nn, random, schedules
     from sadl.backend import BACKEND, xp
+    from sadl.checkpoints import load_checkpoint, save_checkpoint
     from sadl.compiler.api import compile, make_ir
     from sadl.disk import load, save
     from sadl.function import Buffer, Function
+    from sadl.layer_table import summary
     from sadl.nn import Linear, LogSoftmax, Mlp, ReLU, Sigmoid, Softmax
-    from sadl.optimizer import SGD, Adam, Optimizer
+    from sadl.optimizer import SGD, Adagrad, Adam, AdamW, Lion, Optimizer, RMSprop, clip_grad_norm, clip_grad_value
     from sadl.transforms import checkpoint, custom_vjp, elementwise_grad, hessian, hvp, jacobian, jvp
 
 _LATER = {
     "sadl.backend": ("BACKEND", "xp"),
+    "sadl.checkpoints": ("load_checkpoint", "save_checkpoint"),
     "sadl.compiler.api": ("compile", "make_ir"),
+    "sadl.data": ("data",),
     "sadl.debug": ("debug",),
     "sadl.disk": ("load", "save"),
     "sadl.function": ("Buffer", "Function"),
     "sadl.functional": ("functional",),
+    "sadl.layer_table": ("summary",),
     "sadl.nn": ("nn", "Linear", "LogSoftmax", "Mlp", "ReLU", "Sigmoid", "Softmax"),
-    "sadl.optimizer": ("SGD", "Adam", "Optimizer"),
+    "sadl.optimizer": (
+        *("SGD", "Adagrad", "Adam", "AdamW", "Lion", "Optimizer", "RMSprop"),
+        *("clip_grad_norm", "clip_grad_value"),
+    ),
+    "sadl.random": ("random",),
+    "sadl.schedules": ("schedules",),
     "sadl.transforms": ("checkpoint", "custom_vjp", "elementwise_grad", "hessian", "hvp", "jacobian", "jvp"),
 }
 _MODULE_OF = {name: module for module, names in _LATER.items() for name in names}
@@ -54,7 +64,9 @@ _MODULE_OF = {name: module for module, names in _LATER.items() for name in names
 __all__ = [
     "BACKEND",
     "SGD",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "Buffer",
     "CaptureError",
     "CompileError",
@@ -62,10 +74,12 @@ __all__ = [
     "Function",
     "GradientError",
     "Linear",
+    "Lion",
     "LogSoftmax",
     "Mlp",
     "Optimizer",
     "Parameter",
+    "RMSprop",
     "ReLU",
     "RuleError",
     "ShapeError",
@@ -80,10 +94,13 @@ __all__ = [
     "backward",
     "check_grads",
     "checkpoint",
+    "clip_grad_norm",
+    "clip_grad_value",
     "compile",
     "config",
     "copy_to_device",
     "custom_vjp",
+    "data",
     "debug",
     "elementwise_grad",
     "enable_grad",
@@ -99,6 +116,7 @@ __all__ = [
     "jacobian",
     "jvp",
     "load",
+    "load_checkpoint",
     "make_ir",
     "nn",
     "no_grad",
@@ -107,8 +125,11 @@ __all__ = [
     "ones_like",
     "random",
     "save",
+    "save_checkpoint",
+    "schedules",
     "set_global_grad_mode",
     "show_config",
+    "summary",
     "tensor",
     "value_and_grad",
     "vjp",

@@ -6,8 +6,8 @@ Everything is made of the sweep and the nodes that `autograd` and `tape` have, s
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from sadl.autograd import (
 )
 from sadl.errors import GradientError, RuleError, ShapeError, StaleValueError, explain
 from sadl.op import Op
-from sadl.random import generator
+from sadl.random import noted, rewound
 from sadl.tape import (
     MODE,
     Node,
@@ -465,7 +465,7 @@ class _Again(NamedTuple):
     structure: Structure
     leaves: list[Any]  # of the arguments; None for those with a history
     others: list[Node]  # from outside, used without being arguments
-    random: Any  # the state of the generator before, if the function drew from it
+    random: Any  # the generators that the function drew from, and their states before
 
 
 class _Run(NamedTuple):
@@ -498,9 +498,9 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
             return f(*args, **kwargs)
         leaves, structure = flatten((args, kwargs))
         check_current("checkpoint", *leaves)
-        since, before = tick(), generator().bit_generator.state
-        run = _run(f, structure, leaves)
-        random = before if generator().bit_generator.state != before else None
+        since = tick()
+        with noted() as random:
+            run = _run(f, structure, leaves)
         _require_unwritten("checkpoint", [*leaves, *(n.out for n in run.others)], since)
         inputs = [plain(x) for x in leaves] + [n.out for n in run.others]
         parents = [x._node if has_history(x) else None for x in leaves] + run.others
@@ -547,7 +547,7 @@ def _pull_back_again(gs: list[Any], out: Any, *inputs: Any, again: _Again) -> li
         getattr(x, "nbytes", None)  # raises for one that was changed since
     recorded = any(isinstance(g, Traced) for g in gs)
     leaves = [_tracked(x) if kept is None else kept for kept, x in zip(again.leaves, inputs, strict=False)]
-    with _drawing_from(again.random):
+    with rewound(again.random):
         run = _run(again.f, again.structure, leaves)
     live = [x for x in run.outs if has_history(x)]
     if run.others != again.others or len(live) != len(out) or any(map(_differs, out, live)):
@@ -567,17 +567,3 @@ _CHECKPOINT = Op("checkpoint", _not_run, "call", pullback=_pull_back_again, test
 
 def _tracked(x: Any) -> Any:
     return x if has_history(x) else input_of(x)
-
-
-@contextmanager
-def _drawing_from(state: Any) -> Iterator[None]:
-    """Put the generator of `sadl.random` back to `state` for a while, unless that is None."""
-    bits = generator().bit_generator
-    before = bits.state
-    if state is not None:
-        bits.state = state
-    try:
-        yield
-    finally:
-        if state is not None:
-            bits.state = before

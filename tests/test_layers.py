@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 # Each row may import the rows above it. A package stands for all its modules, which may import each other.
 LAYERS = (
-    ("errors", "config", "_version", "tree", "random", "backend"),
+    ("errors", "config", "_version", "tree", "backend"),
     ("op",),
     ("tape",),
     ("ops", "utils", "watch"),
@@ -26,8 +26,11 @@ LAYERS = (
     ("tensor",),
     ("creation", "lines"),
     ("autograd",),
-    ("functional", "function", "grad_ops", "disk", "transforms", "numpy", "debug"),
+    ("function", "grad_ops", "disk", "numpy", "debug"),
+    ("random",),
+    ("functional", "transforms", "layer_table"),
     ("nn", "optimizer"),
+    ("schedules", "data", "checkpoints"),
     ("compiler",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -1,17 +1,33 @@
 """Tests of `sadl.optimizer`: the numbers of the rules, what is accepted, state, and that nothing is half done.
 
-Takes the rules written out again with Python floats, one number at a time, as the reference.
+Takes the rules written out again with Python floats, one number at a time, as the reference; and torch's values.
 """
 
 import copy
+import functools
 import math
 import pickle
 
 import numpy as np
 import pytest
+from make_reference import OPTIMIZER_LR, OPTIMIZER_STEPS, OPTIMIZERS, optimizer_name, optimizer_problem, reference
 
 import sadl
-from sadl import SGD, Adam, Linear, Mlp, Optimizer, Parameter, ReLU
+from sadl import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Linear,
+    Lion,
+    Mlp,
+    Optimizer,
+    Parameter,
+    ReLU,
+    RMSprop,
+    clip_grad_norm,
+    clip_grad_value,
+)
 from sadl.optimizer import toposort
 from sadl.tape import MODE, Mode
 
@@ -21,6 +37,14 @@ ALL = [
     (SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
     (Adam, {}),
     (Adam, {"betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
+    (AdamW, {}),
+    (AdamW, {"betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
+    (RMSprop, {}),
+    (RMSprop, {"alpha": 0.9, "eps": 1e-4, "weight_decay": 0.1, "momentum": 0.5, "centered": True}),
+    (Adagrad, {}),
+    (Adagrad, {"lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.2, "eps": 1e-6}),
+    (Lion, {}),
+    (Lion, {"betas": (0.8, 0.9), "weight_decay": 0.1}),
 ]
 IDS = [f"{cls.__name__}{sorted(options)}" for cls, options in ALL]
 each = pytest.mark.parametrize("cls, options", ALL, ids=IDS)
@@ -83,10 +107,59 @@ def reference_adam(p, grads, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
     return p
 
 
+def reference_adamw(p, grads, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    m = v = 0.0  # as torch.optim.AdamW documents it
+    for t, g in enumerate(grads, 1):
+        p = p - lr * weight_decay * p
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g * g
+        p = p - lr * (m / (1 - betas[0] ** t)) / (math.sqrt(v / (1 - betas[1] ** t)) + eps)
+    return p
+
+
+def reference_rmsprop(p, grads, lr, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False):
+    v = b = mean = 0.0  # as torch.optim.RMSprop documents it
+    for g in grads:
+        g = g + weight_decay * p
+        v = alpha * v + (1 - alpha) * g * g
+        mean = alpha * mean + (1 - alpha) * g
+        b = momentum * b + g / (math.sqrt(v - mean * mean * centered) + eps)
+        p = p - lr * b
+    return p
+
+
+def reference_adagrad(p, grads, lr, lr_decay=0.0, weight_decay=0.0, initial_accumulator_value=0.0, eps=1e-10):
+    total = initial_accumulator_value  # as torch.optim.Adagrad documents it
+    for t, g in enumerate(grads):
+        g = g + weight_decay * p
+        total += g * g
+        p = p - lr / (1 + t * lr_decay) * g / (math.sqrt(total) + eps)
+    return p
+
+
+def reference_lion(p, grads, lr, betas=(0.9, 0.99), weight_decay=0.0):
+    m = 0.0  # as in the paper
+    for g in grads:
+        c = betas[0] * m + (1 - betas[0]) * g
+        p = p - lr * ((c > 0) - (c < 0) + weight_decay * p)
+        m = betas[1] * m + (1 - betas[1]) * g
+    return p
+
+
+REFERENCE = {
+    SGD: reference_sgd,
+    Adam: reference_adam,
+    AdamW: reference_adamw,
+    RMSprop: reference_rmsprop,
+    Adagrad: reference_adagrad,
+    Lion: reference_lion,
+}
+
+
 @each
 def test_numbers(cls, options):
     grads = [0.5, -2.0, 0.0, 1e-3, 3.0, 0.25]
-    reference = {SGD: reference_sgd, Adam: reference_adam}[cls]
+    reference = REFERENCE[cls]
     p = with_grad([1.0, -0.5], [0, 0])
     optimizer = cls([p], lr=0.1, **options)
     for g in grads:
@@ -94,6 +167,63 @@ def test_numbers(cls, options):
         optimizer.step()
     expected = [reference(1.0, grads, 0.1, **options), reference(-0.5, [-g for g in grads], 0.1, **options)]
     assert np.allclose(p, expected, rtol=1e-13)
+
+
+@pytest.fixture(scope="module")
+def torch_values():
+    return reference("optimizers")
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("case", OPTIMIZERS, ids=map(optimizer_name, OPTIMIZERS))
+def test_ten_steps_are_those_of_torch(torch_values, case, compiled, dtype):
+    params = [Parameter(p.astype(dtype)) for p, _, _ in optimizer_problem()]
+    factors = [(a.astype(dtype), b.astype(dtype)) for _, a, b in optimizer_problem()]
+    optimizer = getattr(sadl, case[0])(params, lr=OPTIMIZER_LR, **case[1])
+
+    def step():
+        optimizer.zero_grad()
+        loss = [np.sum(2 * a * np.sin(p) ** 2 + b * p) for p, (a, b) in zip(params, factors, strict=True)]
+        optimizer.backward(loss[0] + loss[1])
+        optimizer.step()
+
+    step = sadl.compile(step) if compiled else step
+    for n in range(OPTIMIZER_STEPS):
+        step()
+        for i, p in enumerate(params):
+            expected = torch_values[f"{optimizer_name(case)}/{i}/{n}"]
+            np.testing.assert_allclose(p, expected, rtol=1e-9 if dtype == np.float64 else 1e-4, atol=1e-12)
+
+
+@each
+@pytest.mark.parametrize("dtype, rtol", [(np.float64, 1e-12), (np.float32, 1e-5)])
+def test_twenty_compiled_steps_are_those_of_eager_code_in_few_kernels(cls, options, dtype, rtol):
+    f, g = model(dtype=dtype), model(dtype=dtype)
+
+    def stepper(f):
+        optimizer = cls(f, lr=0.01, **options)
+
+        def step():
+            optimizer.zero_grad()
+            loss = np.mean(np.square(f(X.astype(dtype))))
+            optimizer.backward(loss)
+            optimizer.step()
+            return loss
+
+        return step, optimizer
+
+    eager, first = stepper(f)
+    compiled, second = stepper(g)
+    update = sadl.compile(lambda: second.step())
+    compiled = sadl.compile(compiled)
+    for _ in range(20):
+        np.testing.assert_allclose(compiled(), eager(), rtol=rtol)
+    for a, b in zip((*f.parameters, *first.state), (*g.parameters, *second.state), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * 1e-2)
+    for _ in range(3):
+        update()
+    assert len(update.kernels) <= 3  # one for the numbers of the step, one for lr, one for all parameters
 
 
 @each
@@ -125,7 +255,7 @@ def test_half_precision_stays_finite(cls, options):
 def test_parameters_of_different_dtypes_and_shapes(cls, options):
     values = [(np.float32, ()), (np.float64, (2, 3)), (np.float32, (0,)), (np.float64, ())]
     params = [with_grad(np.ones(shape), np.ones(shape), dtype) for dtype, shape in values]
-    cls(params, lr=0.1, **options).step()
+    cls(params, lr=0.01, **options).step()
     assert [(p.dtype, p.shape) for p in params] == values
     assert np.allclose(params[0], params[1][0, 0]) and params[1][0, 0] < 1
 
@@ -236,6 +366,222 @@ def test_what_is_fixed_cannot_be_set():
     assert Adam([Parameter([1.0])]).betas == (0.9, 0.999)
     with pytest.raises(AttributeError):
         optimizer.momentum = 0.5
+
+
+# ---- groups ----------------------------------------------------------------------------------------------------
+
+
+def test_groups_with_options_of_their_own():
+    a, b, c = (with_grad([1.0, 2.0], [0.5, -0.5]) for _ in range(3))
+    optimizer = Adam(
+        [{"params": [a]}, {"params": {"b": b}, "lr": 0.5}, {"params": [c], "weight_decay": 0.3, "betas": [0.5, 0.6]}],
+        lr=0.1,
+        weight_decay=0.2,
+    )
+    alone = [(with_grad([1.0, 2.0], [0.5, -0.5]), options) for options in ({}, {"lr": 0.5}, {"weight_decay": 0.3})]
+    alone[2][1]["betas"] = (0.5, 0.6)
+    others = [Adam([p], **{"lr": 0.1, "weight_decay": 0.2, **options}) for p, options in alone]
+    for _ in range(3):
+        optimizer.step()
+        for other in others:
+            other.step()
+    assert [p.tolist() for p in (a, b, c)] == [p.tolist() for p, _ in alone]
+    assert optimizer.weight_decay == 0.2 and optimizer.groups[2].options["weight_decay"] == 0.3
+    assert [id(p) for p in optimizer.params] == [id(a), id(b), id(c)]
+
+
+def test_rates_of_groups():
+    a, b = with_grad([1.0], [1.0]), with_grad([1.0], [1.0])
+    optimizer = SGD([{"params": [a]}, {"params": [b], "lr": 0.5}], lr=0.25)
+    first, second = optimizer.groups
+    assert first.lr is optimizer.lr and second.lr is not optimizer.lr
+    optimizer.lr, second.lr = 0.125, 0.75
+    optimizer.step()
+    assert a == 0.875 and b == 0.25
+    assert list(optimizer.get_state()) == ["lr", "groups[1].lr"]
+    with pytest.raises(ValueError, match="lr"):
+        second.lr = -1
+    with pytest.raises(ValueError, match="lr"):
+        optimizer.load_state({"lr": np.array(0.5), "groups[1].lr": np.array(-1.0)})
+    assert float(optimizer.lr) == 0.125
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copied_groups_keep_the_shared_rate(again):
+    copied = again(SGD([{"params": [Parameter([1.0])]}, {"params": [Parameter([1.0])], "lr": 0.5}]))
+    assert copied.groups[0].lr is copied.lr is not copied.groups[1].lr
+    assert copied.copy_to_device("cpu").groups[0].lr is copied.lr
+
+
+def test_state_of_groups_goes_on_identically():
+    def pair(seed):
+        f = model(seed)
+        first, last = {"params": f.layers[0]}, {"params": f.layers[2], "lr": 0.01, "momentum": 0.5}
+        return f, SGD([first, last], lr=0.05)
+
+    f, optimizer = pair(0)
+    train(f, optimizer, 3)
+    g, other = pair(1)
+    g.load_state(f.get_state())
+    other.load_state(optimizer.get_state())
+    assert "_state{params}{groups[1].W}{m}" in optimizer.get_state()
+    assert train(f, optimizer, 3) == train(g, other, 3)
+
+
+@pytest.mark.parametrize(
+    "groups, match",
+    [
+        ([{"params": [Parameter([1.0])], "momentun": 1}], "no option 'momentun'.*lr, momentum, nesterov, weight_decay"),
+        ([{"params": [Parameter([1.0])], "weight_decay": -1}], "weight_decay"),
+        ([{"params": [Parameter([1.0])], "nesterov": True}], "nesterov"),
+        ([{"params": [Parameter([1.0])], "lr": -1}], "lr"),
+        ([{"lr": 0.1}], "have 'params'"),
+        ([{"params": [Parameter([1.0])]}, Parameter([1.0])], "have 'params'"),
+        ([{"params": []}], "at least one parameter"),
+    ],
+)
+def test_refused_groups(groups, match):
+    with pytest.raises(ValueError, match=match):
+        SGD(groups)
+
+
+def test_a_parameter_in_two_groups_is_refused():
+    p = Parameter([1.0])
+    with pytest.raises(ValueError, match=r"in two groups: groups\[0\]\.0, groups\[1\]\.p"):
+        SGD([{"params": [p]}, {"params": {"p": p}}])
+
+
+# ---- gradients over several backwards --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("whole", [False, True], ids=["parts are functions", "one function"])
+def test_gradients_of_parts_add_up_to_that_of_the_batch(compiled, whole):
+    x = np.random.default_rng(2).standard_normal((8, 3))
+    f, g = model(dtype=np.float64), model(dtype=np.float64)
+    a, b = Adam(f, lr=0.05), Adam(g, lr=0.05)
+
+    def loss(f, x):
+        return np.mean(np.square(f(x)))
+
+    def together():
+        a.zero_grad()
+        a.backward(loss(f, x))
+        a.step()
+
+    def part(x):
+        b.backward(loss(g, x) / 4)
+
+    def update():
+        b.step()
+        b.zero_grad()
+
+    def in_parts():
+        for i in range(4):
+            part(x[2 * i : 2 * i + 2])
+        update()
+
+    if compiled and whole:
+        in_parts = sadl.compile(in_parts)
+    elif compiled:
+        part, update = sadl.compile(part), sadl.compile(update)
+    for _ in range(6):
+        together()
+        in_parts()
+        for p, q in zip(f.parameters, g.parameters, strict=True):
+            np.testing.assert_allclose(p, q, rtol=1e-12)
+    if compiled:
+        assert (in_parts if whole else update).stats.captures == 2
+        assert whole or part.stats.captures == 4  # with and without a gradient from before
+
+
+# ---- clipping --------------------------------------------------------------------------------------------------
+
+
+def clipping_problem(dtype):
+    params = [Parameter(p.astype(dtype)) for p, _, _ in optimizer_problem()]
+    for p, (_, a, _) in zip(params, optimizer_problem(), strict=True):
+        p.grad = a.astype(dtype)
+    return params
+
+
+@pytest.mark.parametrize("dtype, rtol", [(np.float64, 1e-12), (np.float32, 1e-6)])
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_clipping_by_norm_is_that_of_torch(compiled, dtype, rtol):
+    expected = reference("gradient_clipping")
+    for max_norm in (0.1, 2.0, 100.0):
+        for norm_type in (1.0, 2.0, 3.0, np.inf):
+            params = clipping_problem(dtype)
+            clip = functools.partial(clip_grad_norm, params, max_norm, norm_type)
+            clip = sadl.compile(clip) if compiled else clip
+            for _ in range(3 if compiled else 1):
+                for p, q in zip(params, clipping_problem(dtype), strict=True):
+                    p.grad = q.grad
+                norm = clip()
+            assert norm.dtype == dtype and isinstance(norm, sadl.Tensor)
+            for i, p in enumerate(params):
+                np.testing.assert_allclose(p.grad, expected[f"{max_norm}/{norm_type}/{i}"], rtol=rtol)
+            np.testing.assert_allclose(norm, expected[f"{max_norm}/{norm_type}/norm"], rtol=rtol)
+
+
+def test_clipping_in_a_compiled_step():
+    def stepper(f):
+        optimizer = SGD(f, lr=0.5, momentum=0.9)
+
+        def step():
+            optimizer.zero_grad()
+            optimizer.backward(100 * np.mean(np.square(f(X))))
+            norm = clip_grad_norm(f, 0.5)
+            clip_grad_value(f, 0.1)
+            optimizer.step()
+            return norm
+
+        return step
+
+    f, g = model(), model()
+    eager, compiled = stepper(f), sadl.compile(stepper(g))
+    for _ in range(20):
+        norm, other = eager(), compiled()
+        np.testing.assert_allclose(norm, other, rtol=1e-5)
+        assert max(np.max(np.abs(p.grad)) for p in (*f.parameters, *g.parameters)) <= np.float32(0.1)
+    for p, q in zip(f.parameters, g.parameters, strict=True):
+        np.testing.assert_allclose(p, q, rtol=1e-5, atol=1e-7)
+
+
+def test_clipping_of_several_dtypes_and_of_none():
+    a, b, c = with_grad([3.0], [3.0], np.float16), with_grad([4.0], [4.0]), Parameter([1.0])
+    norm = clip_grad_norm([a, b, c], 1.0)
+    assert norm == 5 and norm.dtype == np.float64 and c.grad is None
+    assert a.grad.dtype == np.float16 and np.allclose([a.grad[0], b.grad[0]], [0.6, 0.8], rtol=1e-3)
+    a.grad = np.array([3e4], np.float16)  # its square is no half-precision number
+    clip_grad_norm({"a": a}, 1.0)
+    assert np.allclose(a.grad, 1)
+    assert clip_grad_norm([c], 1.0) == 0
+    clip_grad_value([b, c], 0.25)
+    assert b.grad == 0.25
+    groups = [{"params": [b], "lr": 1.0}]
+    assert clip_grad_norm(groups, 1.0) == 0.25
+
+
+def test_clipping_shows_what_is_not_finite():
+    p = with_grad([1.0, 1.0], [np.inf, 1.0])
+    with np.errstate(invalid="ignore"):  # NumPy warns of infinity times 0
+        assert clip_grad_norm([p], 1.0) == np.inf
+    assert np.isnan(p.grad[0]) and p.grad[1] == 0
+    p = with_grad([1.0, 1.0], [np.nan, 1.0])
+    assert np.isnan(clip_grad_norm([p], 1.0)) and np.all(np.isnan(p.grad))
+
+
+@pytest.mark.parametrize("bad", [-1.0, float("nan")])
+def test_refused_limits(bad):
+    p = with_grad([1.0], [1.0])
+    with pytest.raises(ValueError, match="max_norm"):
+        clip_grad_norm([p], bad)
+    with pytest.raises(ValueError, match="norm_type"):
+        clip_grad_norm([p], 1.0, bad)
+    with pytest.raises(ValueError, match="clip_value"):
+        clip_grad_value([p], bad)
+    assert p.grad == 1
 
 
 # ---- the learning rate -----------------------------------------------------------------------------------------
@@ -459,7 +805,7 @@ class Listener:
     def record(self, op, inputs, params, outs):
         self.ops.append(op.name)
 
-    def rebind(self, pairs):
+    def rebind(self, pairs, *_):
         self.rebound += [target for target, _ in pairs]
 
     def read(self, how, instead):

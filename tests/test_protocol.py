@@ -380,7 +380,7 @@ class Listener:
     def record(self, op, inputs, params, outs):
         self.ops.append(op)
 
-    def rebind(self, pairs):
+    def rebind(self, pairs, part):
         pass
 
     def read(self, how, instead):

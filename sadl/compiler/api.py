@@ -110,8 +110,24 @@ class Compiled:
             result = _run_program(entries, leaves)  # another thread may have been faster
             return self._capture(entries, leaves, structure) if result is _NO_PROGRAM else result
 
-    def _capture(self, entries: "list[_Entry]", leaves: list[Any], structure: Structure) -> Any:
-        """Run the Python; the second time there is enough to build a program from."""
+    def prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Build the program for calls like this one, and put back everything that the function changes meanwhile.
+
+        Runs the Python twice. Without it the first two calls compute with NumPy and later ones with kernels, whose
+        last bits may differ: prepare a training step for its losses to be the same to the bit after a restart.
+        """
+        mode = MODE.get()
+        if mode.recorder is not None or not config.compile:
+            return
+        leaves, structure = _flatten_call(args, kwargs)
+        entries = self._entries.setdefault((structure, mode.grad, *map(_describe, leaves)), [])
+        with self._lock:
+            for _ in range(2):
+                if not any(e.runner is not None and e.holds() for e in entries):
+                    self._capture(entries, leaves, structure, keep=False)
+
+    def _capture(self, entries: "list[_Entry]", leaves: list[Any], structure: Structure, keep: bool = True) -> Any:
+        """Run the Python; the second time there is enough to build a program from. `keep` what it has changed."""
         waiting = [e for e in entries if e.runner is None and e.holds()]
         shot = take(self.fn, leaves, structure)
         self.stats.captures += 1
@@ -125,7 +141,7 @@ class Compiled:
                 log.warning("%r: %d programs for one signature. %s", self, MAX_ENTRIES, ADVICE_SIZES)
         else:
             self._build(entry, shot)
-        shot.capture.commit()
+        shot.capture.commit() if keep else shot.capture.roll_back()
         result, shot.result = shot.result, None
         return result
 

@@ -13,7 +13,7 @@ import numpy as np
 Function = Callable[..., Any]
 FUNCTIONS: dict[str, Function] = {}
 
-_F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
+_F32, _F64, _I64 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
 _UNSIGNED = {_F32: np.uint32, _F64: np.uint64}
 _FLOAT = {np.dtype(np.uint32): np.float32, np.dtype(np.uint64): np.float64}
 _DTYPES_LIKE = {"sigmoid": "tanh", "erf": "tanh"}
@@ -28,6 +28,8 @@ def resolve(name: str, dtypes: Sequence[np.dtype]) -> tuple[Sequence[np.dtype], 
     if name == "where":
         common = np.result_type(*dtypes[1:])
         return (np.dtype(bool), common, common), common
+    if name == "philox":
+        return (_I64,) * 3, _I64
     ufunc = getattr(np, _DTYPES_LIKE.get(name, name))
     *inputs, output = ufunc.resolve_dtypes((*dtypes, None))
     return tuple(inputs), output
@@ -893,3 +895,25 @@ def remainder(a: Any, b: Any) -> Any:
     if a.dtype.kind != "f":
         return np.remainder(a, b)
     return _floor_and_rest(a, b)[1]
+
+
+# ---- random bits ----
+
+# Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.3: Philox4x32-10.
+_PHILOX_MULTIPLIERS, _PHILOX_WEYL = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)
+_WORD = 0xFFFFFFFF
+
+
+@_public
+def philox(place: Any, counter: Any, key: Any) -> Any:
+    """Word number `place`, from 0, of the blocks of four that begin with block number `counter`."""
+    place, counter, key = (x.astype(np.uint64) for x in (place, counter, key))
+    block = counter + (place >> 2)
+    a, b, c, d = block & _WORD, block >> 32, 0, 0
+    low, high = key & _WORD, key >> 32
+    for _ in range(10):
+        p, q = a * _PHILOX_MULTIPLIERS[0], c * _PHILOX_MULTIPLIERS[1]
+        a, b, c, d = (q >> 32) ^ b ^ low, q & _WORD, (p >> 32) ^ d ^ high, p & _WORD
+        low, high = (low + _PHILOX_WEYL[0]) & _WORD, (high + _PHILOX_WEYL[1]) & _WORD
+    word = place & 3
+    return _select(word < 2, _select(word == 0, a, b), _select(word == 2, c, d)).astype(np.int64)
