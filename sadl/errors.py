@@ -4,6 +4,10 @@ Takes the operation, what happened and what to do instead; gives one text of the
 Deciding when something is wrong is left to the code that finds it.
 """
 
+from collections.abc import Callable
+
+PLACES: list[Callable[[], str]] = []  # asked, for each message, for the place in a model where it happened
+
 
 class ShapeError(ValueError):
     """Operands whose shapes do not fit together."""
@@ -46,8 +50,9 @@ class FileFormatError(ValueError):
 
 
 def explain(op: str, what: str, instead: str = "", made_at: str = "") -> str:
-    """The one form of a message: `[op] what happened. Made at file:line. Instead: ...`."""
+    """The one form of a message: `[op] what happened. In layers[1]. Made at file:line. Instead: ...`."""
     parts = [f"[{op}] {what.rstrip('.')}."]
+    parts += [f"In {found}." for place in PLACES if (found := place())]
     parts += [f"Made at {made_at}."] if made_at else []
     parts += [f"Instead: {instead.rstrip('.')}."] if instead else []
     return " ".join(parts)

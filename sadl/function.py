@@ -5,6 +5,7 @@ What a layer computes is left to its `__call__`, its file format to `disk`, its 
 """
 
 import inspect
+import sys
 from abc import ABCMeta, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, ValuesView
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from sadl.backend import Device
-from sadl.errors import explain
+from sadl.errors import PLACES, explain
 from sadl.tape import MODE, no_grad, owner, plain, tick
 from sadl.tensor import CpuTensor, Parameter, Tensor
 from sadl.utils import copy_array
@@ -366,6 +367,29 @@ class Function(metaclass=_FunctionType):
     def inference(self: Self) -> Self:
         """Put this Function and all within it into inference mode: no dropout, stored statistics."""
         return _set_mode(self, False)
+
+
+def _layer_called() -> str:
+    """The layer that is being called, by its path in the outermost Function that is: `layers[1] (Linear)`.
+
+    Found from the stack, so that calls cost nothing for it; "" where no Function calls another.
+    """
+    called = []
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "__call__" and frame.f_code.co_argcount:
+            called.append(frame.f_locals.get(frame.f_code.co_varnames[0]))
+        frame = frame.f_back
+    functions = [f for f in called if isinstance(f, Function)]
+    if not functions:
+        return ""
+    layer, outermost = functions[0], functions[-1]
+    places = _walk(_Place("", outermost, None, None), set())
+    path = next((place.path for place in places if place.value is layer), "")
+    return f"{path} ({type(layer).__name__})" if path else ""
+
+
+PLACES.append(_layer_called)
 
 
 def _set_mode(function: Self, training: bool) -> Self:

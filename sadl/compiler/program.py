@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from sadl.compiler.cache import Kernel, folder, get_kernel
+from sadl.compiler.convolution import LOOPS, launches
 from sadl.compiler.ir import Atom, Eqn, Literal, Var, results_of
 from sadl.compiler.lower import Nest, Operand, lower, scratch_size
 from sadl.compiler.memory import ALIGN, Buffer, Layout, Plan
@@ -80,6 +81,11 @@ class Program:
                 upper,
                 _tile(upper, min(flops // TILE_FLOPS, max(6, flops // LARGE_TILE_FLOPS)), 64),
             )
+        elif eqn.op.name in LOOPS and self.native and (loops := launches(eqn, self.plan.layouts, self._address)):
+            self._labels += [self._labels[-1]] * (len(loops.rows) - 1)
+            self._scratch = max(self._scratch, loops.scratch)
+            for name, block, upper, tile in loops.rows:
+                self._launch(store.builtin(name, folder()), block, upper, tile)
         else:
             self.library_calls.append(eqn)
             self._segments.append(self._library_call(eqn))
@@ -189,7 +195,7 @@ class Program:
         self._alone = np.array([_pointer(self._table), 0], np.int64)
         self._together = self._alone.copy()
         self._run = KERNEL(store.builtin("run_table", folder())) if self._rows else None
-        self._multiplies = any(name == "matmul" for name, _, _ in self._labels)
+        self._multiplies = any(name == "matmul" or name in LOOPS for name, _, _ in self._labels)
         self._cuts = any(tile < upper for _, _, upper, tile in self._rows)
 
     def _scratch_patches(self) -> list[tuple[int, int, int]]:

@@ -2,13 +2,34 @@
 
 Takes plain arrays or Tensors and gives the same kind; Python scalars are the only constants, so that float32 stays
 float32. Gradients and fused kernels follow from the operations used.
+
+All but `relu` and `leaky_relu` compute integers and bools in float64.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 
+from sadl.errors import explain
+from sadl.functional.checks import floating
+from sadl.ops.elementwise import erf_ as erf
 from sadl.tape import no_grad
+
+__all__ = [
+    "elu",
+    "erf",
+    "gelu",
+    "leaky_relu",
+    "log_softmax",
+    "logsumexp",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "tanh",
+]
 
 
 def relu(x: Any) -> Any:
@@ -16,19 +37,77 @@ def relu(x: Any) -> Any:
     return np.where(x <= 0, 0, x)
 
 
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
+    """x where x > 0, else negative_slope * x: shape of `x`, its dtype if floating.
+
+    Maas, Hannun & Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.
+    """
+    return np.where(x > 0, x, negative_slope * x)
+
+
+def elu(x: Any, alpha: float = 1.0) -> Any:
+    """x where x > 0, else alpha * (exp(x) - 1): shape of `x`, its dtype if floating.
+
+    Clevert, Unterthiner & Hochreiter, "Fast and accurate deep network learning by exponential linear units", 2015.
+    """
+    x = floating(x)
+    return np.where(x > 0, x, alpha * np.expm1(np.where(x > 0, 0, x)))
+
+
+def gelu(x: Any, approximate: str = "none") -> Any:
+    """x times the normal distribution's probability of less than x: shape of `x`, its dtype if floating.
+
+    Hendrycks & Gimpel, "Gaussian error linear units", 2016. `approximate="tanh"` takes the probability as
+    (1 + tanh(sqrt(2/pi) * (x + 0.044715 * x**3))) / 2, as there.
+    Raises:
+        ValueError: `approximate` is neither "none" nor "tanh".
+    """
+    x = floating(x)
+    if approximate == "none":
+        return x * (0.5 + 0.5 * erf(x * math.sqrt(0.5)))
+    if approximate == "tanh":
+        return x * (0.5 + 0.5 * np.tanh(x * (math.sqrt(2 / math.pi) * (1 + 0.044715 * x * x))))
+    raise ValueError(explain("gelu", f"no approximation {approximate!r}", '"none" or "tanh"'))
+
+
+def decay(x: Any) -> Any:
+    """exp(-|x|); its gradient at 0 is that of exp(x), while that of exp(-abs(x)) would be 0."""
+    return np.exp(np.where(x > 0, -x, x))
+
+
 def sigmoid(x: Any) -> Any:
-    """1 / (1 + exp(-x)), element by element: shape of `x`, its dtype if floating, else float64.
+    """1 / (1 + exp(-x)), element by element: shape of `x`, its dtype if floating.
 
     Written as exp(-|x|) / (1 + exp(-|x|)) where x < 0, so that nothing overflows and small values keep their digits.
     """
-    positive = x >= 0
-    e = np.exp(np.where(positive, -x, x))  # not abs(x), whose gradient at 0 would be 0
-    return np.where(positive, 1, e) / (1 + e)
+    x = floating(x)
+    e = decay(x)
+    return np.where(x > 0, 1, e) / (1 + e)
+
+
+def silu(x: Any) -> Any:
+    """x * sigmoid(x), also called swish: shape of `x`, its dtype if floating. Hendrycks & Gimpel, as for `gelu`."""
+    x = floating(x)
+    return x * sigmoid(x)
 
 
 def tanh(x: Any) -> Any:
-    """The hyperbolic tangent, element by element: shape of `x`, its dtype if floating, else float64."""
-    return np.tanh(x)
+    """The hyperbolic tangent, element by element: shape of `x`, its dtype if floating."""
+    return np.tanh(floating(x))
+
+
+def softplus(x: Any, beta: float = 1.0) -> Any:
+    """log(1 + exp(beta * x)) / beta, a smooth `relu`: shape of `x`, its dtype if floating.
+
+    Written as max(0, x) + log1p(exp(-|x|)), so that nothing overflows and small values keep their digits.
+    Raises:
+        ValueError: `beta` is 0 or negative.
+    """
+    if not beta > 0:
+        raise ValueError(explain("softplus", f"beta={beta} is not positive"))
+    x = floating(x) if beta == 1 else floating(x) * beta
+    y = relu(x) + np.log1p(decay(x))
+    return y if beta == 1 else y / beta
 
 
 # ---- along an axis -------------------------------------------------------------------------------------------------
@@ -40,6 +119,13 @@ def _top(x: Any, axis: Any) -> Any:
         return np.max(x, axis=axis, keepdims=True)
 
 
+def _finite_top(x: Any, axis: Any) -> Any:
+    """The same, but 0 where it is infinite, since inf - inf would be NaN."""
+    with no_grad():
+        top = _top(x, axis)
+        return np.where(np.isfinite(top), top, 0)
+
+
 def softmax(x: Any, axis: Any = -1) -> Any:
     """exp(x) / sum(exp(x)) along `axis` (an integer or a tuple of them): shape of `x`, its dtype if floating.
 
@@ -47,8 +133,16 @@ def softmax(x: Any, axis: Any = -1) -> Any:
     Raises:
         ValueError: `axis` is not one of `x`, or is of size 0.
     """
+    x = floating(x)
     e = np.exp(x - _top(x, axis))
     return e / np.sum(e, axis=axis, keepdims=True)
+
+
+def softmax_or_zero(x: Any, axis: Any = -1) -> Any:
+    """`softmax` where a row of -inf only, from which everything is masked, gives zeros and has gradient 0."""
+    e = np.exp(x - _finite_top(x, axis))
+    total = np.sum(e, axis=axis, keepdims=True)
+    return e / np.where(total == 0, 1, total)
 
 
 def log_softmax(x: Any, axis: Any = -1) -> Any:
@@ -56,6 +150,7 @@ def log_softmax(x: Any, axis: Any = -1) -> Any:
 
     Shape, dtype and errors as in `softmax`.
     """
+    x = floating(x)
     shifted = x - _top(x, axis)
     return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
 
@@ -65,9 +160,8 @@ def logsumexp(x: Any, axis: Any = -1, keepdims: bool = False) -> Any:
 
     A row of -inf only gives -inf, with gradient 0. Errors as in `softmax`.
     """
-    with no_grad():
-        top = np.max(x, axis=axis, keepdims=True)
-        top = np.where(np.isfinite(top), top, 0)  # inf - inf would be NaN
+    x = floating(x)
+    top = _finite_top(x, axis)
     total = np.sum(np.exp(x - top), axis=axis, keepdims=True)
     empty = total == 0
     out = np.where(empty, -np.inf, np.log(np.where(empty, 1, total)) + top)

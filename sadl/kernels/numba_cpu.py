@@ -20,7 +20,10 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from sadl.kernels import vmath_numba  # noqa: F401  teaches Numba the functions of vmath
+from sadl.kernels import (
+    convolution,
+    vmath_numba,  # noqa: F401  teaches Numba the functions of vmath
+)
 
 FAST = {"reassoc", "nsz", "arcp", "contract", "afn"}
 FLAGS = {
@@ -67,22 +70,35 @@ def call_kernel(context: Any, function: Any, block: Any, lo: Any, hi: Any) -> An
 
 def _gemm_intrinsic(real: ir.Type) -> Any:
     @intrinsic
-    def call_gemm(context: Any, block: Any, m: Any, n: Any, a: Any, b: Any, c: Any) -> Any:
-        """cblas_?gemm at address block[0], row-major; the rest of the block as in `gemm`."""
+    def call_gemm(
+        context: Any,
+        function: Any,
+        trans_a: Any,
+        trans_b: Any,
+        m: Any,
+        n: Any,
+        k: Any,
+        a: Any,
+        lda: Any,
+        b: Any,
+        ldb: Any,
+        add: Any,
+        c: Any,
+        ldc: Any,
+    ) -> Any:
+        """cblas_?gemm at an address, row-major: C = A B, or C += A B if `add` is 1; A, B and C are addresses."""
 
         def emit(cgctx: Any, builder: Any, sig: Any, args: Any) -> Any:
             i64, i32 = ir.IntType(64), ir.IntType(32)
-            at, m, n, a, b, c = args
-            slot = lambda k: builder.load(builder.gep(at, [i64(k)]))
+            function, trans_a, trans_b, m, n, k, a, lda, b, ldb, add, c, ldc = args
             kinds = [i32, i32, i32, i64, i64, i64, real, i64, i64, i64, i64, real, i64, i64]
-            target = builder.inttoptr(slot(0), ir.FunctionType(ir.VoidType(), kinds).as_pointer())
-            trans = [builder.trunc(slot(k), i32) for k in (1, 2)]
-            one, zero = ir.Constant(real, 1.0), ir.Constant(real, 0.0)
-            values = [i32(101), *trans, m, n, slot(5), one, a, slot(7), b, slot(9), zero, c, slot(11)]
-            builder.call(target, values)
+            target = builder.inttoptr(function, ir.FunctionType(ir.VoidType(), kinds).as_pointer())
+            trans = [builder.trunc(flag, i32) for flag in (trans_a, trans_b)]
+            one, beta = ir.Constant(real, 1.0), builder.sitofp(add, real)
+            builder.call(target, [i32(101), *trans, m, n, k, one, a, lda, b, ldb, beta, c, ldc])
             return cgctx.get_dummy_value()
 
-        return types.void(BLOCK, *[types.int64] * 5), emit
+        return types.void(*[types.int64] * 13), emit
 
     return call_gemm
 
@@ -104,7 +120,8 @@ def _gemm(call: Any) -> Callable[..., None]:
             m = hi - lo
         else:
             n = hi - lo
-        call(block, m, n, block[6] + lo * block[13], block[8] + lo * block[14], block[10] + lo * block[15])
+        a, b, c = block[6] + lo * block[13], block[8] + lo * block[14], block[10] + lo * block[15]
+        call(block[0], block[1], block[2], m, n, block[5], a, block[7], b, block[9], 0, c, block[11])
 
     return gemm
 
@@ -254,6 +271,9 @@ BUILTINS: dict[str, Callable[..., Any]] = {
     "gemm_float32": _gemm(_call_sgemm),
     "gemm_float64": _gemm(_call_dgemm),
 }
+for _kind, _call in ((np.float32, _call_sgemm), (np.float64, _call_dgemm)):
+    _loops = convolution.loops(_kind, np.dtype(_kind).itemsize, _call, as_pointer, njit(**FLAGS))
+    BUILTINS.update((f"{name}_{_kind.__name__}", loop) for name, loop in _loops.items())
 
 
 def compile_builtin(name: str) -> tuple[str, bytes]:

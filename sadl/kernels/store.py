@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 MAGIC = b"SADLOBJ1"
+_SOURCES = ("vmath.py", "vmath_numba.py", "convolution.py", "numba_cpu.py")  # what machine code is made of, besides
 _HEADER = struct.Struct("<8s32sH")
 
 
@@ -44,7 +45,7 @@ def target_entries() -> list[tuple[str, str]]:
     llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features().flatten()
     here = Path(__file__).parent
-    sources = b"".join((here / f).read_bytes() for f in ("vmath.py", "vmath_numba.py", "numba_cpu.py"))
+    sources = b"".join((here / f).read_bytes() for f in _SOURCES)
     return [
         ("numba", importlib.metadata.version("numba")),
         ("llvmlite", importlib.metadata.version("llvmlite")),

@@ -6,6 +6,7 @@ Takes an input of any shape; gives the same shape. The formulas are in `function
 from typing import Any
 
 from sadl import functional
+from sadl.errors import explain
 from sadl.function import Function
 
 
@@ -16,11 +17,67 @@ class ReLU(Function):
         return functional.relu(x)
 
 
+class LeakyReLU(Function):
+    """x where x > 0, else negative_slope * x; see `functional.leaky_relu`."""
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        self.negative_slope = negative_slope
+
+    def __call__(self, x: Any) -> Any:
+        return functional.leaky_relu(x, self.negative_slope)
+
+
+class ELU(Function):
+    """x where x > 0, else alpha * (exp(x) - 1); see `functional.elu`."""
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = alpha
+
+    def __call__(self, x: Any) -> Any:
+        return functional.elu(x, self.alpha)
+
+
+class GELU(Function):
+    """x times the normal distribution's probability of less than x; see `functional.gelu`."""
+
+    def __init__(self, approximate: str = "none") -> None:
+        if approximate not in ("none", "tanh"):
+            raise ValueError(explain("GELU", f"no approximation {approximate!r}", '"none" or "tanh"'))
+        self.approximate = approximate
+
+    def __call__(self, x: Any) -> Any:
+        return functional.gelu(x, self.approximate)
+
+
+class SiLU(Function):
+    """x * sigmoid(x); see `functional.silu`."""
+
+    def __call__(self, x: Any) -> Any:
+        return functional.silu(x)
+
+
 class Sigmoid(Function):
     """1 / (1 + exp(-x)); see `functional.sigmoid`."""
 
     def __call__(self, x: Any) -> Any:
         return functional.sigmoid(x)
+
+
+class Tanh(Function):
+    """The hyperbolic tangent; see `functional.tanh`."""
+
+    def __call__(self, x: Any) -> Any:
+        return functional.tanh(x)
+
+
+class Softplus(Function):
+    """log(1 + exp(beta * x)) / beta; see `functional.softplus`."""
+
+    def __init__(self, beta: float = 1.0) -> None:
+        self.beta = beta
+
+    def __call__(self, x: Any) -> Any:
+        return functional.softplus(x, self.beta)
 
 
 class Softmax(Function):

@@ -1,13 +1,18 @@
-"""Layers made of layers.
+"""Layers made of layers, and those that only change the form of what goes through.
 
-Takes layers; gives one that applies them. What they compute is left to them.
+Takes layers; gives one that applies them. What they compute is left to them. Plain lists and dicts of layers serve as
+well: a Function finds what is in them.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from sadl.errors import explain
+import numpy as np
+
+from sadl.errors import ShapeError, explain
 from sadl.function import Function
+from sadl.functional.checks import shape_of
 
 
 class Mlp(Function):
@@ -21,9 +26,49 @@ class Mlp(Function):
         self.layers = list(layers)
         wrong = [type(f).__name__ for f in self.layers if not callable(f)]
         if wrong:
-            raise TypeError(explain("Mlp", f"layers are Functions, found {', '.join(wrong)}"))
+            raise TypeError(explain(type(self).__name__, f"layers are Functions, found {', '.join(wrong)}"))
 
     def __call__(self, x: Any) -> Any:
         for layer in self.layers:
             x = layer(x)
         return x
+
+
+class Sequential(Mlp):
+    """Layers one after the other: `Sequential(a, b)`, or `Sequential([a, b])`; also functions, as `np.tanh`.
+
+    Args:
+        layers: Functions or other callables, in order; kept as the list `layers`.
+    """
+
+    def __init__(self, *layers: Callable[..., Any] | Iterable[Callable[..., Any]]) -> None:
+        only = layers[0] if len(layers) == 1 and not callable(layers[0]) else layers
+        if not isinstance(only, Iterable):
+            raise TypeError(explain("Sequential", f"layers are Functions, found {type(only).__name__}"))
+        super().__init__(only)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The layer at this place, or for a slice a Sequential of the same layers."""
+        return Sequential(self.layers[index]) if isinstance(index, slice) else self.layers[index]
+
+
+class Flatten(Function):
+    """The axes from `start` on as one: (n, a, b) -> (n, a * b) for start=1.
+
+    Raises:
+        ShapeError: at the call, an input with fewer axes.
+    """
+
+    def __init__(self, start: int = 1) -> None:
+        self.start = start
+
+    def __call__(self, x: Any) -> Any:
+        shape = shape_of(x)
+        start = self.start if self.start >= 0 else len(shape) + self.start
+        if not 0 <= start <= len(shape):
+            what = f"Flatten(start={self.start}) was given an input of shape {shape}"
+            raise ShapeError(explain("Flatten", what, f"an input with at least {abs(self.start)} axes"))
+        return np.reshape(x, (*shape[:start], math.prod(shape[start:])))

@@ -22,7 +22,7 @@ from sadl.ops import (
     writing,
 )
 
-REST = ("decompositions", "fft", "linalg", "norms", "numeric")
+REST = ("convolution", "decompositions", "fft", "linalg", "norms", "numeric", "pooling", "random")
 
 __all__ = [
     "composed",

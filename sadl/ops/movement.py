@@ -76,6 +76,7 @@ unstack = call(  # as np.unstack, whose parts can be written; what is only read 
     lambda x, *, axis: tuple(np.moveaxis(x, axis, 0)),
     pullback=_pull_unstack,
     infer=_infer_part,
+    expand=lambda x, *, axis: tuple(x[(*(slice(None),) * axis, i)] for i in range(x.shape[axis])),
     outs=-1,
 )
 

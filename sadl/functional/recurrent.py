@@ -1,0 +1,177 @@
+"""Recurrent networks: one step of a cell, and a cell run along sequences.
+
+Takes inputs (N, input) or sequences (N, T, input), a state, and weights as torch has them, gate after gate; gives the
+new state, or all outputs and the last state. Layers and directions are left to `nn`.
+
+The products of all inputs with their weights are one product; only that of the state has to wait for the step before.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from sadl.errors import ShapeError, explain
+from sadl.functional.checks import shape_of
+from sadl.ops.movement import unstack
+from sadl.tape import as_array, bind
+
+State = tuple[Any, ...]
+
+
+def rnn_cell(x: Any, h: Any, W_ih: Any, W_hh: Any, b_ih: Any = None, b_hh: Any = None) -> Any:
+    """h' = tanh(W_ih x + b_ih + W_hh h + b_hh): `x` (N, input), `h` (N, hidden); result (N, hidden).
+
+    Args:
+        x, h: the input and the state before it.
+        W_ih, W_hh: (hidden, input) and (hidden, hidden).
+        b_ih, b_hh: (hidden,) each, or None.
+    Raises:
+        ShapeError: the shapes do not fit together.
+    """
+    return _cell("rnn_cell", "rnn", x, (h,), W_ih, W_hh, b_ih, b_hh)[0]
+
+
+def lstm_cell(x: Any, state: Any, W_ih: Any, W_hh: Any, b_ih: Any = None, b_hh: Any = None) -> State:
+    """One step of long short-term memory: `x` (N, input), state (h, c) of (N, hidden) each; the new state.
+
+    With (i, f, g, o) = W_ih x + b_ih + W_hh h + b_hh: c' = sigmoid(f) c + sigmoid(i) tanh(g), h' = sigmoid(o) tanh(c').
+    Hochreiter & Schmidhuber, "Long short-term memory", 1997, with the forget gate of Gers et al., 2000.
+    Args:
+        x, state: the input and the state before it.
+        W_ih, W_hh: (4 hidden, input) and (4 hidden, hidden), the rows of i before those of f, g and o.
+        b_ih, b_hh: (4 hidden,) each, or None.
+    Raises:
+        ShapeError: the shapes do not fit together.
+    """
+    return _cell("lstm_cell", "lstm", x, tuple(state), W_ih, W_hh, b_ih, b_hh)
+
+
+def gru_cell(x: Any, h: Any, W_ih: Any, W_hh: Any, b_ih: Any = None, b_hh: Any = None) -> Any:
+    """One step of a gated recurrent unit: `x` (N, input), `h` (N, hidden); result (N, hidden).
+
+    With (r, z, n) = W_ih x + b_ih and (r', z', n') = W_hh h + b_hh, and u = sigmoid(z + z'):
+    h' = (1 - u) tanh(n + sigmoid(r + r') n') + u h.
+    Cho et al., "Learning phrase representations using RNN encoder-decoder", 2014, in the form of cuDNN and torch, which
+    apply r after the product.
+    Args:
+        x, h: the input and the state before it.
+        W_ih, W_hh: (3 hidden, input) and (3 hidden, hidden), the rows of r before those of z and n.
+        b_ih, b_hh: (3 hidden,) each, or None.
+    Raises:
+        ShapeError: the shapes do not fit together.
+    """
+    return _cell("gru_cell", "gru", x, (h,), W_ih, W_hh, b_ih, b_hh)[0]
+
+
+def unroll(
+    kind: str,
+    x: Any,
+    state: Any,
+    W_ih: Any,
+    W_hh: Any,
+    b_ih: Any = None,
+    b_hh: Any = None,
+    reverse: bool = False,
+) -> tuple[Any, State]:
+    """A cell run along sequences `x` (N, T, input): (all h, of shape (N, T, hidden); the last state).
+
+    Args:
+        kind: "rnn", "lstm" or "gru"; what the weights are is said at `rnn_cell`, `lstm_cell` and `gru_cell`.
+        x: T >= 1 inputs for each of N sequences.
+        state: the state before the first input, (h,) or (h, c).
+        reverse: begin with the last input; the outputs stay in the order of the inputs.
+    Raises:
+        ShapeError: the shapes do not fit together.
+        ValueError: another kind.
+    """
+    if kind not in _STEPS:
+        raise ValueError(explain("unroll", f"no kind {kind!r}", ", ".join(map(repr, _STEPS))))
+    x = as_array(x)
+    if len(shape_of(x)) != 3 or shape_of(x)[1] < 1:
+        raise ShapeError(explain(kind, f"an input of shape {shape_of(x)} was given", "(N, T, input) with T >= 1"))
+    gates, step = _prepare(kind, kind, x, state, W_ih, W_hh, b_ih, b_hh)
+    inputs, outs = bind(unstack, gates, axis=1), []
+    for z in inputs[::-1] if reverse else inputs:
+        state = step(z, *state)
+        outs.append(state[0])
+    return np.stack(outs[::-1] if reverse else outs, 1), state
+
+
+def _cell(op: str, kind: str, x: Any, state: State, W_ih: Any, W_hh: Any, b_ih: Any, b_hh: Any) -> State:
+    x = as_array(x)
+    if len(shape_of(x)) != 2:
+        raise ShapeError(explain(op, f"an input of shape {shape_of(x)} was given", "(N, input)"))
+    gates, step = _prepare(op, kind, x, state, W_ih, W_hh, b_ih, b_hh)
+    return step(gates, *state)
+
+
+# ---- one step, given the products of the inputs ---------------------------------------------------------------------
+
+
+def _rnn_step(z: Any, u: Any, h: Any) -> State:
+    return (np.tanh(z + u),)
+
+
+def _lstm_step(z: Any, u: Any, h: Any, c: Any) -> State:
+    i, f, g, o = _gates(z + u, 4)
+    c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+    return _sigmoid(o) * np.tanh(c), c
+
+
+def _gru_step(z: Any, u: Any, h: Any) -> State:
+    (r, v, n), (r_h, v_h, n_h) = _gates(z, 3), _gates(u, 3)
+    new, keep = np.tanh(n + _sigmoid(r + r_h) * n_h), _sigmoid(v + v_h)
+    return (new + keep * (h - new),)
+
+
+def _gates(z: Any, n: int) -> Any:
+    """The n blocks of columns."""
+    return bind(unstack, np.reshape(z, (len(z), n, z.shape[1] // n)), axis=1)
+
+
+def _sigmoid(x: Any) -> Any:
+    """1 / (1 + exp(-x)) in three operations. Near 0 it has fewer digits than `sigmoid`, where a gate is shut."""
+    return 0.5 * np.tanh(0.5 * x) + 0.5
+
+
+_STEPS: dict[str, tuple[int, int, Callable[..., State]]] = {  # kind: (gates, parts of the state, step)
+    "rnn": (1, 1, _rnn_step),
+    "lstm": (4, 2, _lstm_step),
+    "gru": (3, 1, _gru_step),
+}
+
+
+def _prepare(
+    op: str, kind: str, x: Any, state: State, W_ih: Any, W_hh: Any, b_ih: Any, b_hh: Any
+) -> tuple[Any, Callable[..., State]]:
+    """The gates as far as the inputs decide them, and the step from there."""
+    gates, parts, step = _STEPS[kind]
+    _require_fit(op, x, state, parts, gates, W_ih, W_hh, b_ih, b_hh)
+    late = kind == "gru"  # b_hh belongs to the product with the state, which a gate multiplies
+    biases = [b for b in (b_ih, None if late else b_hh) if b is not None]
+    z, W = np.matmul(np.reshape(x, (-1, x.shape[-1])), np.transpose(W_ih)), np.transpose(W_hh)
+    for b in biases:
+        z = z + b
+    product = (lambda h: np.matmul(h, W) + b_hh) if late and b_hh is not None else (lambda h: np.matmul(h, W))
+    z = np.reshape(z, (*x.shape[:-1], len(W_ih)))
+    return z, lambda z, *state: step(z, product(state[0]), *state)
+
+
+def _require_fit(
+    op: str, x: Any, state: Any, parts: int, gates: int, W_ih: Any, W_hh: Any, b_ih: Any, b_hh: Any
+) -> None:
+    n, size = shape_of(x)[0], shape_of(x)[-1]
+    hidden = shape_of(W_hh)[-1] if shape_of(W_hh) else 0
+    need: dict[str, tuple[int, ...]] = {"W_ih": (gates * hidden, size), "W_hh": (gates * hidden, hidden)}
+    need |= {name: (gates * hidden,) for name, b in (("b_ih", b_ih), ("b_hh", b_hh)) if b is not None}
+    found = {"W_ih": W_ih, "W_hh": W_hh, "b_ih": b_ih, "b_hh": b_hh}
+    wrong = [
+        f"{k} of shape {shape_of(found[k])}, not {shape}" for k, shape in need.items() if shape_of(found[k]) != shape
+    ]
+    shapes = [shape_of(s) for s in state]
+    if shapes != [(n, hidden)] * parts:
+        wrong.append(f"a state of shapes {shapes}, not {[(n, hidden)] * parts}")
+    if wrong:
+        what = f"an input of shape {shape_of(x)} and {hidden} hidden units do not go with " + "; ".join(wrong)
+        raise ShapeError(explain(op, what, "weights and states of those shapes"))

@@ -1,0 +1,209 @@
+"""Recurrent layers: cells, and stacks of them run along sequences in one or both directions.
+
+Takes inputs (N, input) or sequences (N, T, input); gives states, or all outputs and the last states.
+The arithmetic is in `functional`, first values are in `init`.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from sadl import functional, random
+from sadl.errors import ShapeError, explain
+from sadl.function import Function
+from sadl.functional.checks import require_sizes, shape_of
+from sadl.functional.recurrent import unroll
+from sadl.nn.init import uniform
+from sadl.ops.movement import unstack
+from sadl.tape import as_array, bind
+from sadl.tensor import Parameter
+
+State = tuple[Any, ...]
+
+
+class _Cell(Function):
+    """The weights of `GATES` gates."""
+
+    KIND, GATES, PARTS = "rnn", 1, 1  # as `unroll` calls it; the parts of the state
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, *, dtype: Any = np.float32, rng: Any = None
+    ) -> None:
+        require_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size)
+        rng = None if rng is None else random.generator(rng)
+        bound, rows = 1 / math.sqrt(hidden_size), self.GATES * hidden_size
+        draw = lambda *shape: Parameter(uniform(shape, dtype, rng, -bound, bound))
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.W_ih, self.W_hh = draw(rows, input_size), draw(rows, hidden_size)
+        self.b_ih = draw(rows) if bias else None
+        self.b_hh = draw(rows) if bias else None
+
+    @property
+    def weights(self) -> tuple[Any, Any, Any, Any]:
+        return self.W_ih, self.W_hh, self.b_ih, self.b_hh
+
+    def _require_fit(self, x: Any) -> None:
+        shape, name = shape_of(x), type(self).__name__
+        if len(shape) != 2 or shape[1] != self.input_size:
+            what = f"{name}({self.input_size}, {self.hidden_size}) was given an input of shape {shape}"
+            raise ShapeError(explain(name, what, f"an input of shape (N, {self.input_size})"))
+
+    def zeros(self, n: int) -> State:
+        """The state before the first input of `n` sequences, if none is given."""
+        return (np.zeros((n, self.hidden_size), self.W_hh.dtype),) * self.PARTS
+
+
+class RNNCell(_Cell):
+    """One step of a simple recurrent network, (N, input_size) and (N, hidden_size) -> (N, hidden_size); see
+    `functional.rnn_cell`. Arguments and attributes as for `LSTMCell`, with weights of one gate.
+    """
+
+    def __call__(self, x: Any, h: Any = None) -> Any:
+        """The new state; the one before is 0 if not given."""
+        self._require_fit(x)
+        return functional.rnn_cell(x, self.zeros(len(x))[0] if h is None else h, *self.weights)
+
+
+class LSTMCell(_Cell):
+    """One step of long short-term memory; see `functional.lstm_cell`.
+
+    Args:
+        input_size, hidden_size: the sizes of inputs and states, >= 1.
+        bias: whether there are `b_ih` and `b_hh`.
+        dtype: floating dtype of the parameters.
+        rng: a numpy.random.Generator or a seed for their first values; that of `sadl.random` if None.
+    Attributes:
+        W_ih, W_hh: Parameters (4 hidden_size, input_size) and (4 hidden_size, hidden_size): gates i, f, g, o in turn.
+        b_ih, b_hh: Parameters (4 hidden_size,), or None.
+        All are uniform in +-1 / sqrt(hidden_size), as torch's are.
+    Raises:
+        ValueError: a size below 1; at the call, an input or a state of another shape.
+    """
+
+    KIND, GATES, PARTS = "lstm", 4, 2
+
+    def __call__(self, x: Any, state: Any = None) -> State:
+        """(N, input_size) and the state (h, c) of (N, hidden_size) each -> the new state; 0 before if not given."""
+        self._require_fit(x)
+        return functional.lstm_cell(x, self.zeros(len(x)) if state is None else state, *self.weights)
+
+
+class GRUCell(_Cell):
+    """One step of a gated recurrent unit, (N, input_size) and (N, hidden_size) -> (N, hidden_size); see
+    `functional.gru_cell`. Arguments and attributes as for `LSTMCell`, with the gates r, z, n.
+    """
+
+    KIND, GATES, PARTS = "gru", 3, 1
+
+    def __call__(self, x: Any, h: Any = None) -> Any:
+        """The new state; the one before is 0 if not given."""
+        self._require_fit(x)
+        return functional.gru_cell(x, self.zeros(len(x))[0] if h is None else h, *self.weights)
+
+
+class _Recurrent(Function):
+    """Layers of cells, each with one or two directions."""
+
+    CELL: type[_Cell]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = True,
+        bidirectional: bool = False,
+        *,
+        dtype: Any = np.float32,
+        rng: Any = None,
+    ) -> None:
+        require_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        rng = None if rng is None else random.generator(rng)
+        directions = 2 if bidirectional else 1
+        cell = lambda size: self.CELL(size, hidden_size, bias, dtype=dtype, rng=rng)
+        inputs = [input_size] + [directions * hidden_size] * (num_layers - 1)
+        self.layers = [[cell(size) for _ in range(directions)] for size in inputs]
+        self.batch_first = batch_first
+
+    def _run(self, x: Any, parts: Any) -> tuple[Any, list[Any]]:
+        """All outputs of the last layer, and the parts of the last states, like the `parts` of the first or None."""
+        x = as_array(x)
+        self._require_fit(x)
+        x, lasts = x if self.batch_first else np.swapaxes(x, 0, 1), []
+        states = iter(self._states(len(x), parts))
+        for cells in self.layers:
+            runs = [unroll(c.KIND, x, next(states), *c.weights, reverse=i == 1) for i, c in enumerate(cells)]
+            x = runs[0][0] if len(runs) == 1 else np.concatenate([outs for outs, _ in runs], -1)
+            lasts += [last for _, last in runs]
+        return x if self.batch_first else np.swapaxes(x, 0, 1), [np.stack(ps) for ps in zip(*lasts, strict=True)]
+
+    def _states(self, n: int, parts: Any) -> list[State]:
+        """The first state of each cell."""
+        cell, cells = self.layers[0][0], len(self.layers) * len(self.layers[0])
+        if parts is None:
+            return [cell.zeros(n)] * cells
+        need = (cells, n, cell.hidden_size)
+        shapes = [shape_of(p) for p in parts]
+        if shapes != [need] * cell.PARTS:
+            what = f"a state of shapes {shapes} was given for {n} sequences and {cells} cells"
+            raise ShapeError(explain(type(self).__name__, what, f"{cell.PARTS} of shape {need}"))
+        return list(zip(*(bind(unstack, p, axis=0) for p in parts), strict=True))
+
+    def _require_fit(self, x: Any) -> None:
+        shape, size, name = shape_of(x), self.layers[0][0].input_size, type(self).__name__
+        if len(shape) != 3 or shape[2] != size:
+            what = f"{name}({size}, {self.layers[0][0].hidden_size}) was given an input of shape {shape}"
+            need = f"an input of shape ({'N, T' if self.batch_first else 'T, N'}, {size})"
+            raise ShapeError(explain(name, what, need))
+
+
+class RNN(_Recurrent):
+    """Simple recurrent networks run along sequences: see `functional.rnn_cell`, and `LSTM` for the arguments."""
+
+    CELL = RNNCell
+
+    def __call__(self, x: Any, h: Any = None) -> tuple[Any, Any]:
+        """(N, T, input_size) and a first state -> all outputs and the last state, shaped as for `LSTM`."""
+        outs, parts = self._run(x, None if h is None else (h,))
+        return outs, parts[0]
+
+
+class LSTM(_Recurrent):
+    """Long short-term memory run along sequences: see `functional.lstm_cell`.
+
+    Args:
+        input_size, hidden_size: the sizes of inputs and states, >= 1.
+        num_layers: so many, each of which takes the outputs of the one before.
+        bias: whether cells have biases.
+        batch_first: whether sequences are (N, T, ...), which is the default (it is not in torch), or (T, N, ...).
+        bidirectional: each layer has a second cell, which runs from the last input to the first; outputs are joined.
+        dtype, rng: as for `LSTMCell`.
+    Attributes:
+        layers: for each layer the list of its cells, one per direction; their weights are torch's.
+    Raises:
+        ValueError: a size below 1; at the call, an input or a state of another shape.
+    There is no dropout between the layers: for that, stack several of these and `Dropout`.
+    """
+
+    CELL = LSTMCell
+
+    def __call__(self, x: Any, state: Any = None) -> tuple[Any, State]:
+        """(N, T, input_size) and a first state -> all h of the last layer (N, T, directions * hidden_size), last state.
+
+        States are (h, c), each (num_layers * directions, N, hidden_size); the first is 0 if not given.
+        """
+        outs, parts = self._run(x, state)
+        return outs, tuple(parts)
+
+
+class GRU(_Recurrent):
+    """Gated recurrent units run along sequences: see `functional.gru_cell`, and `LSTM` for the arguments."""
+
+    CELL = GRUCell
+
+    def __call__(self, x: Any, h: Any = None) -> tuple[Any, Any]:
+        """(N, T, input_size) and a first state -> all outputs and the last state, shaped as for `LSTM`."""
+        outs, parts = self._run(x, None if h is None else (h,))
+        return outs, parts[0]
