@@ -106,7 +106,8 @@ def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride
     pads = paddings("unfold", padding, kernel, stride, dilation)
     require_room("unfold", shape_of(x)[2:], kernel, pads, dilation)
     windows = bind(table.unfold, x, kernel=kernel, stride=stride, padding=pads, dilation=dilation)
-    return np.reshape(windows, (len(x), x.shape[1] * kernel[0] * kernel[1], -1 if x.size else 0))
+    n, channels, positions, rows, columns = windows.shape
+    return np.reshape(windows, (n, channels * positions, rows * columns))
 
 
 # ---- what both dimensions share ------------------------------------------------------------------------------------

@@ -194,11 +194,13 @@ def _conv2d(x: Any, w: Any, b: Any = None, *, stride: Any, padding: Any, dilatio
     dtype = np.result_type(x, w) if b is None else np.result_type(x, w, b)
     out = np.empty_like(x, dtype, "C", shape=(len(x), len(w), *geometry.out))
     matrix = np.reshape(w, (groups, len(w) // groups, -1))
-    bias = 0 if b is None else b[:, None, None]
     for part, work in _blocks(x, dtype, (x.shape[1], len(w)), groups, geometry):
         _unfold(work, x[part])
         np.matmul(matrix, work.matrix, out=work.product)
-        np.add(_by_channel(work.out), bias, out=out[part])
+        if b is None:
+            out[part] = _by_channel(work.out)
+        else:
+            np.add(_by_channel(work.out), b[:, None, None], out=out[part])
     return out
 
 
