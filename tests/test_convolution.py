@@ -339,7 +339,7 @@ def test_twenty_compiled_steps_are_twenty_eager_ones(dtype):
     x, y = rng.standard_normal((6, 1, 16, 16)).astype(dtype), rng.integers(0, 5, 6)
     (losses, weights), (found, others) = (train(lenet(dtype), x, y, compiled) for compiled in (False, True))
     tolerance = 1e-12 if dtype == np.float64 else 1e-5
-    assert losses[-1] < losses[0]
+    assert losses[-1] < losses[0] / 2
     np.testing.assert_allclose(found, losses, rtol=10 * tolerance, atol=tolerance)
     for path, w in weights.items():
         np.testing.assert_allclose(others[path], w, rtol=tolerance, atol=tolerance * np.max(np.abs(w)), err_msg=path)

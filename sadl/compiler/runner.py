@@ -58,6 +58,7 @@ class Runner:
         self._as_tensor = [isinstance(shot.outs[i], Tensor) for i in shot.returned]
         dynamic = {*shot.returned, *(i for i, place in shot.kept.items() if place not in constants)}
         self._kept = {i: place for i, place in shot.kept.items() if place not in constants or i not in shot.returned}
+        self._is_one_array = shot.structure == LEAF and bool(shot.returned) and not self._kept
         self._statics = [None if i in dynamic else x for i, x in enumerate(shot.outs)]
         shot.capture.forget_arguments()
         shot.outs = []  # results of the captured call, which nobody needs any more
@@ -84,8 +85,7 @@ class Runner:
         results = [_tensor(a) if t else a for t, a in zip(self._as_tensor, arrays, strict=False)]
         if self._tracked:
             self._tracked.attach(results, arrays[n + len(shot.grads) :], self._holders(leaves))
-        one = shot.structure == LEAF and results and not self._kept
-        return results[0] if one else self._result(results, leaves)
+        return results[0] if self._is_one_array else self._result(results, leaves)
 
     def _run_without_grads(self) -> list[np.ndarray]:
         """Run with the old `.grad`s put away, so that their arrays can be used again; where it fails they come back."""

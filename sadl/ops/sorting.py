@@ -220,7 +220,7 @@ def _spread(weights: Any, shape: tuple[int, ...], axis: tuple[int, ...]) -> Any:
     return np.broadcast_to(np.reshape(w, [n if i in axis else 1 for i, n in enumerate(shape)]), shape)
 
 
-def _quantiles(functions: tuple[Any, Any], scale: float, nan: bool) -> None:
+def _quantiles(function: Function, scale: float, nan: bool) -> None:
     def quantile(
         a: Any,
         q: Any,
@@ -234,13 +234,13 @@ def _quantiles(functions: tuple[Any, Any], scale: float, nan: bool) -> None:
     ) -> Any:
         return _quantile(a, np.true_divide(as_array(q), scale), axis, keepdims, method, weights, nan)
 
-    numpy_function(*functions)(quantile)
+    numpy_function(function)(quantile)
 
 
-_quantiles((np.quantile,), 1, nan=False)  # type: ignore[arg-type]
-_quantiles((np.percentile,), 100, nan=False)  # type: ignore[arg-type]
-_quantiles((np.nanquantile,), 1, nan=True)  # type: ignore[arg-type]
-_quantiles((np.nanpercentile,), 100, nan=True)  # type: ignore[arg-type]
+_quantiles(np.quantile, 1, nan=False)
+_quantiles(np.percentile, 100, nan=False)
+_quantiles(np.nanquantile, 1, nan=True)
+_quantiles(np.nanpercentile, 100, nan=True)
 
 
 def _median(nan: bool) -> Function:
