@@ -4,10 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 
-.PHONY: demo test check bench bench-peers coverage clean
+.PHONY: demo examples test check bench bench-peers coverage clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/digits.py
+
+examples: $(VENV)/.examples
+	set -e; for example in $(filter-out examples/side_by_side.py,$(wildcard examples/*.py)); do \
+	  echo; echo "$$example"; $(BIN)/python "$$example"; done
 
 test: $(VENV)/.dev
 	scripts/test

@@ -1,136 +1,108 @@
-"""The training steps that are measured, in sadl and in the peers: same arrays, same initial parameters, same updates.
+"""The training steps that are measured: inputs and initial parameters, the same for every framework.
 
 Takes the name of a workload; `arrays` gives its data, `step(framework, workload)` a function that makes one training
-step and returns the loss as a float. torch and jax are imported only by their own steps.
+step and returns the loss as a float. What a step does is written in `steps_sadl`, `steps_torch` and `steps_jax`, of
+which only the one that is asked for is imported.
 """
 
+import importlib
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-# name: (batch, layer sizes, optimizer); sgd has lr 0.01 and momentum 0.9, adam lr 0.001
-WORKLOADS = {
-    "mlp_tiny": (8, (2, 16, 16, 2), "sgd"),
-    "mlp_small": (64, (784, 256, 128, 10), "sgd"),
-    "mlp_adam": (128, (784, 512, 512, 10), "adam"),
-    "mlp_large": (256, (784, 1024, 1024, 10), "sgd"),
-}
 FRAMEWORKS = ("sadl", "sadl eager", "torch", "torch.compile", "jax")
+GPT = {"batch": 8, "time": 128, "dim": 256, "heads": 4, "vocab": 65, "layers": 2}
+Data = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
 
-def arrays(workload: str) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-    """(x, y, [(W, b), ...]): float32 inputs, int64 classes, He-scaled weights and zero biases."""
-    batch, sizes, _ = WORKLOADS[workload]
-    rng = np.random.default_rng(0)
-    layers = []
-    for a, b in itertools.pairwise(sizes):
-        layers.append(((rng.standard_normal((a, b)) / np.sqrt(a)).astype(np.float32), np.zeros(b, np.float32)))
-    return rng.standard_normal((batch, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], batch), layers
+class Workload(NamedTuple):
+    model: str  # the function that makes it in each of the modules
+    data: Callable[[np.random.Generator], Data]
+    optimizer: str  # sgd: lr 0.01, momentum 0.9; adam: lr 0.001
+
+
+def arrays(workload: str) -> Data:
+    """(x, y, parameters): float32 inputs, or int64 tokens; int64 classes; float32 parameters by name, in order."""
+    return WORKLOADS[workload].data(np.random.default_rng(0))
 
 
 def step(framework: str, workload: str) -> Callable[[], float]:
-    if framework.startswith("sadl"):
-        return sadl_step(workload, compiled=framework == "sadl")
-    return jax_step(workload) if framework == "jax" else torch_step(workload, compiled=framework == "torch.compile")
+    """A function that makes one training step of a workload in a framework; it returns the loss."""
+    name, _, mode = framework.replace(".compile", " compile").partition(" ")
+    return importlib.import_module(f"steps_{name}").step(workload, mode)
 
 
-def sadl_step(workload: str, compiled: bool) -> Callable[[], float]:
-    import sadl
-    import sadl.functional as F
-
-    x, y, layers = arrays(workload)
-    model = sadl.Mlp(
-        [f for a, b in (w.shape for w, _ in layers) for f in (sadl.Linear(dim_in=a, dim_out=b), sadl.ReLU())][:-1]
-    )
-    model.load_parameters(
-        parameters={
-            f"layers[{2 * i}].{n}": sadl.Tensor(v)
-            for i, pair in enumerate(layers)
-            for n, v in zip("Wb", pair, strict=True)
-        }
-    )
-    adam = WORKLOADS[workload][2] == "adam"
-    optimizer = sadl.Adam(model, lr=1e-3) if adam else sadl.SGD(model, lr=0.01, momentum=0.9)
-
-    def train(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    run = sadl.compile(train) if compiled else train
-    return lambda: float(run(x, y))
+def _single(a: Any) -> np.ndarray:
+    return np.asarray(a, np.float32)
 
 
-def torch_step(workload: str, compiled: bool) -> Callable[[], float]:
-    import torch
-    import torch.nn.functional as F
+def _mlp(batch: int, *sizes: int) -> Callable[[np.random.Generator], Data]:
+    """Scaled normal weights (inputs, outputs) and zero biases, layer by layer."""
 
-    x, y, layers = arrays(workload)
-    weights = [tuple(torch.nn.Parameter(torch.from_numpy(v.copy())) for v in pair) for pair in layers]
-    flat = [p for pair in weights for p in pair]
-    adam = WORKLOADS[workload][2] == "adam"
-    optimizer = torch.optim.Adam(flat, lr=1e-3) if adam else torch.optim.SGD(flat, lr=0.01, momentum=0.9)
-    tx, ty = torch.from_numpy(x), torch.from_numpy(y)
+    def data(rng: np.random.Generator) -> Data:
+        parameters = {}
+        for i, (a, b) in enumerate(itertools.pairwise(sizes)):
+            parameters[f"W{i}"] = _single(rng.standard_normal((a, b)) / np.sqrt(a))
+            parameters[f"b{i}"] = np.zeros(b, np.float32)
+        return _single(rng.standard_normal((batch, sizes[0]))), rng.integers(0, sizes[-1], batch), parameters
 
-    def forward(h: Any, y: Any) -> Any:
-        for i, (w, b) in enumerate(weights):
-            h = torch.addmm(b, h, w)
-            h = F.relu(h) if i < len(weights) - 1 else h
-        return F.cross_entropy(h, y)
-
-    loss_of, update = (torch.compile(forward), torch.compile(optimizer.step)) if compiled else (forward, optimizer.step)
-
-    def train() -> float:
-        optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(tx, ty)
-        loss.backward()
-        update()
-        return loss.item()
-
-    return train
+    return data
 
 
-def jax_step(workload: str) -> Callable[[], float]:
-    import jax
-    import jax.numpy as jnp
+def _gpt(rng: np.random.Generator) -> Data:
+    """Tokens, and the parameters of a decoder that normalises first; weights (inputs, outputs)."""
+    dim, vocab, shape = GPT["dim"], GPT["vocab"], (GPT["batch"], GPT["time"])
+    weight = lambda *shape: _single(0.02 * rng.standard_normal(shape))
+    parameters = {"tokens": weight(vocab, dim), "positions": weight(GPT["time"], dim)}
+    for i in range(GPT["layers"]):
+        for norm in (1, 2):
+            parameters |= {f"{i}g{norm}": np.ones(dim, np.float32), f"{i}h{norm}": np.zeros(dim, np.float32)}
+        for name, a, b in (("qkv", dim, 3 * dim), ("out", dim, dim), ("up", dim, 4 * dim), ("down", 4 * dim, dim)):
+            parameters |= {f"{i}W{name}": weight(a, b), f"{i}b{name}": np.zeros(b, np.float32)}
+    parameters |= {"g": np.ones(dim, np.float32), "h": np.zeros(dim, np.float32), "head": weight(dim, vocab)}
+    return rng.integers(0, vocab, shape), rng.integers(0, vocab, shape), parameters
 
-    x, y, layers = arrays(workload)
 
-    def loss_of(p: Any, h: Any, y: Any) -> Any:
-        for i, (w, b) in enumerate(p):
-            h = h @ w + b
-            h = jax.nn.relu(h) if i < len(p) - 1 else h
-        return -jnp.take_along_axis(jax.nn.log_softmax(h), y[:, None], -1).mean()
+def _images(batch: int, image: tuple[int, ...], **weights: tuple[int, ...]) -> Callable[[np.random.Generator], Data]:
+    """Convolutions (outputs, inputs, height, width), products (inputs, outputs), their biases, scales and shifts."""
 
-    tree = jax.tree.map
+    def data(rng: np.random.Generator) -> Data:
+        parameters: dict[str, np.ndarray] = {}
+        for name, shape in weights.items():
+            if name.startswith("g"):
+                parameters |= {name: np.ones(shape, np.float32), name.replace("g", "h"): np.zeros(shape, np.float32)}
+                continue
+            outputs = shape[0] if len(shape) == 4 else shape[1]
+            parameters[f"W{name}"] = _single(0.05 * rng.standard_normal(shape))
+            parameters[f"b{name}"] = np.zeros(outputs, np.float32)
+        return _single(rng.standard_normal((batch, *image))), rng.integers(0, 10, batch), parameters
 
-    def sgd(p: Any, m: Any, v: Any, t: Any, g: Any) -> Any:
-        m = tree(lambda m, g: 0.9 * m + g, m, g)
-        return tree(lambda p, m: p - 0.01 * m, p, m), m, v
+    return data
 
-    def adam(p: Any, m: Any, v: Any, t: Any, g: Any) -> Any:
-        m = tree(lambda m, g: 0.9 * m + 0.1 * g, m, g)
-        v = tree(lambda v, g: 0.999 * v + 0.001 * g * g, v, g)
-        scale, root = 1e-3 / (1 - 0.9**t), jnp.sqrt(1 - 0.999**t)
-        return tree(lambda p, m, v: p - scale * m / (jnp.sqrt(v) / root + 1e-8), p, m, v), m, v
 
-    update = adam if WORKLOADS[workload][2] == "adam" else sgd
+def _rows(rng: np.random.Generator) -> Data:
+    parameters = {"g": np.ones(512, np.float32), "h": np.zeros(512, np.float32)}
+    return _single(rng.standard_normal((4096, 512))), rng.integers(0, 512, 4096), parameters
 
-    def whole(p: Any, m: Any, v: Any, t: Any, x: Any, y: Any) -> Any:
-        loss, g = jax.value_and_grad(loss_of)(p, x, y)
-        return *update(p, m, v, t, g), t + 1, loss
 
-    compiled = jax.jit(whole, donate_argnums=(0, 1, 2))
-    p = tree(jnp.asarray, layers)
-    state = [p, tree(jnp.zeros_like, p), tree(jnp.zeros_like, p), jnp.float32(1)]
-    jx, jy = jnp.asarray(x), jnp.asarray(y)
+def _chain(rng: np.random.Generator) -> Data:
+    x, a = _single(rng.standard_normal((2, 1 << 20)))
+    return x, np.zeros(1, np.int64), {"a": a}
 
-    def train() -> float:
-        *state[:], loss = compiled(*state, jx, jy)
-        return float(loss)
 
-    return train
+_LENET = {"c1": (16, 1, 5, 5), "c2": (32, 16, 5, 5), "f1": (512, 128), "f2": (128, 10)}
+_RESBLOCK = {"c1": (32, 32, 3, 3), "g1": (32,), "c2": (32, 32, 3, 3), "g2": (32,), "f": (32, 10)}
+
+WORKLOADS = {
+    "mlp_tiny": Workload("mlp", _mlp(8, 2, 16, 16, 2), "sgd"),
+    "mlp_small": Workload("mlp", _mlp(64, 784, 256, 128, 10), "sgd"),
+    "mlp_adam": Workload("mlp", _mlp(128, 784, 512, 512, 10), "adam"),
+    "mlp_large": Workload("mlp", _mlp(256, 784, 1024, 1024, 10), "sgd"),
+    "gpt": Workload("gpt", _gpt, "adam"),
+    "lenet": Workload("lenet", _images(64, (1, 28, 28), **_LENET), "sgd"),
+    "resblock": Workload("resblock", _images(16, (32, 32, 32), **_RESBLOCK), "sgd"),
+    "rows": Workload("rows", _rows, "sgd"),  # a layer norm, then cross entropy of 512 classes
+    "chain": Workload("chain", _chain, "adam"),  # a dozen operations on each of a million elements
+}

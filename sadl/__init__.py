@@ -31,18 +31,21 @@ from sadl.tensor import Parameter, Tensor
 if TYPE_CHECKING:  # imported at first use, by `__getattr__`
     from sadl import data, debug, functional, nn, random, schedules
     from sadl.backend import BACKEND, xp
-    from sadl.checkpoints import load_checkpoint, save_checkpoint
+    from sadl.bars import progress
+    from sadl.checkpoints import Gradients, load_checkpoint, save_checkpoint
     from sadl.compiler.api import compile, make_ir
     from sadl.disk import load, save
     from sadl.function import Buffer, Function
     from sadl.layer_table import summary
+    from sadl.logs import Log
     from sadl.nn import Linear, LogSoftmax, Mlp, ReLU, Sigmoid, Softmax
     from sadl.optimizer import SGD, Adagrad, Adam, AdamW, Lion, Optimizer, RMSprop, clip_grad_norm, clip_grad_value
     from sadl.transforms import checkpoint, custom_vjp, elementwise_grad, hessian, hvp, jacobian, jvp
 
 _LATER = {
     "sadl.backend": ("BACKEND", "xp"),
-    "sadl.checkpoints": ("load_checkpoint", "save_checkpoint"),
+    "sadl.bars": ("progress",),
+    "sadl.checkpoints": ("Gradients", "load_checkpoint", "save_checkpoint"),
     "sadl.compiler.api": ("compile", "make_ir"),
     "sadl.data": ("data",),
     "sadl.debug": ("debug",),
@@ -50,6 +53,7 @@ _LATER = {
     "sadl.function": ("Buffer", "Function"),
     "sadl.functional": ("functional",),
     "sadl.layer_table": ("summary",),
+    "sadl.logs": ("Log",),
     "sadl.nn": ("nn", "Linear", "LogSoftmax", "Mlp", "ReLU", "Sigmoid", "Softmax"),
     "sadl.optimizer": (
         *("SGD", "Adagrad", "Adam", "AdamW", "Lion", "Optimizer", "RMSprop"),
@@ -73,8 +77,10 @@ __all__ = [
     "FileFormatError",
     "Function",
     "GradientError",
+    "Gradients",
     "Linear",
     "Lion",
+    "Log",
     "LogSoftmax",
     "Mlp",
     "Optimizer",
@@ -123,6 +129,7 @@ __all__ = [
     "no_grad_fn",
     "ones",
     "ones_like",
+    "progress",
     "random",
     "save",
     "save_checkpoint",

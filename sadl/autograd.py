@@ -230,10 +230,18 @@ def _seed(value: Any, grad: Any) -> Any:
         if value.size != 1:
             what = f"gradients start from one number, found shape {value.shape}"
             raise GradientError(explain("backward", what, "reduce it (loss.mean()), or pass its cotangent"))
-        grad = np.ones(value.shape, value.dtype)
+        return _ones(value)
     if np.shape(grad) != value.shape:
         raise ShapeError(explain("backward", f"cotangent of shape {np.shape(grad)} for a value of shape {value.shape}"))
     return grad if isinstance(grad, Tensor) and grad.dtype == value.dtype else np.asarray(plain(grad), value.dtype)
+
+
+def _ones(value: Any) -> Any:
+    """The cotangent of one number by itself; a constant in a program, where an array were an input made anew."""
+    if MODE.get().recorder is None or not isinstance(value, Tensor):
+        return np.ones(np.shape(value), np.result_type(plain(value)))
+    with no_grad():
+        return np.ones_like(value)
 
 
 def require_current(node: Node) -> None:
@@ -399,7 +407,7 @@ def value_and_grad(
         if np.size(value) != 1 or getattr(value, "dtype", np.dtype(type(value))).kind != "f":
             what = f"the function must return one number, real and floating, found {_described(value)}"
             raise GradientError(explain("grad", what, "reduce it, or use sadl.vjp"))
-        grads = pullback(np.ones(np.shape(value), np.result_type(plain(value))))
+        grads = pullback(_ones(value))
         value, *aux = let_go([value, *aux], inputs)
         return (value, aux[0]) if has_aux else value, grads if isinstance(argnums, tuple) else grads[0]
 

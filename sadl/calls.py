@@ -370,6 +370,10 @@ def _store(out: Any, result: Any) -> Any:
     if isinstance(result, Traced) and result._node is not None:
         what = "out= is a plain array, which cannot carry the gradient of this result"
         raise UnrecordedError(explain("out", what, "pass a Tensor as out=, or leave it away"))
+    recorder = MODE.get().recorder
+    if recorder is not None and isinstance(result, Traced) and np.can_cast(result.dtype, out.dtype, "same_kind"):
+        result = bind(OPS["assign"], out, result)
+        recorder.rebind([(out, result)], out)
     np.copyto(out, plain(result), casting="same_kind")
     return out
 

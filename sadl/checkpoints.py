@@ -27,8 +27,7 @@ def save_checkpoint(file_path: str | os.PathLike[str], /, **parts: Any) -> None:
     """Write the states of `parts` to one `.sadl` or `.safetensors` file, from which `load_checkpoint` goes on exactly.
 
     The file appears whole or not at all, and keeps no code: no pickle. Gradients are not in it, so take it behind
-    `optimizer.step()`. Keys are `<part>/<key of its state>`, for `sadl.load`. Where a step is compiled, call its
-    `prepare` with a batch in both runs: then all their steps are programs, which give the same bits.
+    `optimizer.step()`, or add `gradients=sadl.Gradients(model)`. Keys are `<part>/<key of its state>`, for `sadl.load`.
 
     Args:
         file_path: as for `sadl.save`.
@@ -81,6 +80,44 @@ def load_checkpoint(file_path: str | os.PathLike[str], /, **parts: Any) -> Order
             part.load_state(before[name])
         raise
     return values
+
+
+class Gradients:
+    """The gradients of a model as a part of a checkpoint, for one that is taken while they still add up.
+
+    Args:
+        model: a Function.
+    """
+
+    def __init__(self, model: Any) -> None:
+        if not hasattr(model, "get_parameters"):
+            raise TypeError(explain("Gradients", f"a {type(model).__name__} is no Function", "the model"))
+        self.model = model
+
+    def get_state(self) -> OrderedDict[str, Any]:
+        """Copies of all `.grad`s by path, with zeros for None, and `[present]` (n,): which are there."""
+        named = self.model.get_parameters()
+        return snapshot({**{path: _gradient(p) for path, p in named.items()}, "[present]": _present(named)})
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Put the gradients back, as arrays of their own.
+
+        Raises:
+            KeyError: keys are missing or unexpected.
+            ValueError: an entry has another shape or kind of dtype. Nothing was changed then.
+        """
+        named, loaded = self.model.get_parameters(), self.get_state()
+        copy_state("load_state", "State", loaded, state, match_device=True, partial=False)
+        for (path, p), present in zip(named.items(), loaded["[present]"].tolist(), strict=True):
+            p.grad = np.array(plain(loaded[path])) if present else None
+
+
+def _gradient(p: Any) -> Tensor:
+    return tensor(np.zeros(p.shape, p.dtype) if p.grad is None else p.grad)
+
+
+def _present(named: Mapping[str, Any]) -> Tensor:
+    return tensor(np.array([p.grad is not None for p in named.values()], bool))
 
 
 def _with_random(parts: dict[str, Any]) -> dict[str, Any]:

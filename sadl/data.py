@@ -9,7 +9,7 @@ import itertools
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import closing
 from typing import Any
 
@@ -98,17 +98,35 @@ class GeneratorDataset:
 
 
 def collate(samples: list[Any]) -> Any:
-    """A batch: the leaves of nested samples stacked along a new first axis.
+    """A batch: the leaves of nested samples stacked along a new first axis. Dicts may have their keys in any order.
 
     Raises:
         ValueError: samples differ in nesting or shape.
+        TypeError: a leaf is neither an array nor a number nor text.
     """
     rows, structures = zip(*map(flatten, samples), strict=True)
     odd = next((i for i, s in enumerate(structures) if s != structures[0]), None)
     if odd is not None:
-        what = f"the samples 0 and {odd} of a batch are nested in different ways"
-        raise ValueError(explain("collate", what, f"nest all like {samples[0]!r:.100}"))
+        ordered = [_in_order(s, samples[0]) for s in samples]
+        if any(flatten(s)[1] != structures[0] for s in ordered):
+            what = f"the samples 0 and {odd} of a batch are nested in different ways"
+            raise ValueError(explain("collate", what, f"nest all like {samples[0]!r:.100}"))
+        rows = tuple(flatten(s)[0] for s in ordered)
     return unflatten(structures[0], [_stacked(column) for column in zip(*rows, strict=True)])
+
+
+def _in_order(sample: Any, first: Any) -> Any:
+    """`sample` with the keys of its dicts in the order of those of `first`, where they are the same."""
+    if isinstance(sample, dict) and isinstance(first, dict) and sample.keys() == first.keys():
+        ordered = sample.copy()
+        ordered.clear()
+        ordered.update((key, _in_order(sample[key], first[key])) for key in first)
+        return ordered
+    is_sequence = isinstance(sample, (list, tuple)) and isinstance(first, (list, tuple)) and len(sample) == len(first)
+    if not is_sequence:
+        return sample
+    items = [_in_order(a, b) for a, b in zip(sample, first, strict=True)]
+    return type(sample)(*items) if hasattr(sample, "_fields") else type(sample)(items)
 
 
 def _stacked(values: Any) -> np.ndarray:
@@ -116,8 +134,13 @@ def _stacked(values: Any) -> np.ndarray:
     odd = next((i for i, a in enumerate(arrays) if a.shape != arrays[0].shape), None)
     if odd is not None:
         what = f"the samples 0 and {odd} of a batch have shapes {arrays[0].shape} and {arrays[odd].shape}"
-        raise ValueError(explain("collate", what, "pad or crop them in the dataset"))
-    return np.stack(arrays)
+        instead = "pad or crop them in the dataset, or DataLoader(..., collate=) with a function that does"
+        raise ValueError(explain("collate", what, instead))
+    batch = np.stack(arrays)
+    if batch.dtype == object:
+        kinds = ", ".join(sorted({type(v).__name__ for v in values}))
+        raise TypeError(explain("collate", f"a batch cannot be made of {kinds}", "samples of arrays and numbers"))
+    return batch
 
 
 # ---- the loader ----------------------------------------------------------------------------------------------------
@@ -131,7 +154,8 @@ class DataLoader:
     written `while loader.epoch < epochs: for x, y in loader: ...`.
 
     Args:
-        dataset: a `Dataset`, anything with `len()` and `[i]`, a `GeneratorDataset`, or the function for one.
+        dataset: a `Dataset`, anything with `len()` and `[i]`, a `GeneratorDataset` or the function for one, or anything
+            else that gives its samples anew each time it is iterated.
         batch_size: samples per batch; the last one may be shorter.
         shuffle: another order in each epoch.
         drop_last: leave the last batch away if it is shorter.
@@ -140,6 +164,8 @@ class DataLoader:
             epoch is made; its result takes the place of the batch. For augmentation: what a dataset draws elsewhere, as
             from `sadl.random`, depends on how far ahead the thread is.
         prefetch: how many batches are prepared ahead; 0 makes each when it is asked for, without a thread.
+        collate: a function that makes a batch of a list of samples, such as have to be padded; if None, `collate`, or
+            the dataset's own `batch` where it has one.
     Attributes:
         epoch: the number of the epoch, from 0: that of the loop that is running, else of the next one.
         position: how many batches of it were handed out.
@@ -158,8 +184,9 @@ class DataLoader:
         *,
         transform: Callable[[Any, "np.random.Generator"], Any] | None = None,
         prefetch: int = 2,
+        collate: Callable[[list[Any]], Any] | None = None,
     ) -> None:
-        self.dataset = _dataset(dataset)
+        self.dataset, self.collate = _dataset(dataset), collate
         self.batch_size = _count("DataLoader", "batch_size", batch_size, 1)
         self.shuffle, self.drop_last, self.transform = bool(shuffle), bool(drop_last), transform
         self.prefetch = _count("DataLoader", "prefetch", prefetch, 0)
@@ -243,7 +270,8 @@ class DataLoader:
                 yield batch
                 number += 1
         except Exception as error:
-            error.add_note(f"While a DataLoader made batch {number} of epoch {epoch}.")
+            of = f", of {self._length()} samples as len() of the dataset says" if by_number else ""
+            error.add_note(f"While a DataLoader made batch {number} of epoch {epoch}{of}.")
             raise
 
     def _by_number(self, key: list[int], start: int) -> Iterator[Any]:
@@ -251,9 +279,13 @@ class DataLoader:
         order = np.arange(n)
         if self.shuffle:
             order = random_permutation.run(key_of(key), 0, n=n)
-        batch = getattr(self.dataset, "batch", None) or (lambda rows: collate([self.dataset[i] for i in rows.tolist()]))
+        whole = None if self.collate else getattr(self.dataset, "batch", None)
         for i in range(start, len(self)):
-            yield batch(order[i * self.batch_size : (i + 1) * self.batch_size])
+            rows = order[i * self.batch_size : (i + 1) * self.batch_size]
+            yield whole(rows) if whole else self._collated([self.dataset[i] for i in rows.tolist()])
+
+    def _collated(self, samples: list[Any]) -> Any:
+        return (self.collate or collate)(samples)
 
     def _from_generator(self, start: int) -> Iterator[Any]:
         samples = iter(self.dataset)
@@ -265,7 +297,7 @@ class DataLoader:
         while rows := list(itertools.islice(samples, self.batch_size)):
             if len(rows) == self.batch_size or not self.drop_last:
                 count += 1
-                yield collate(rows)
+                yield self._collated(rows)
         if not count:
             what = f"the generator ended before the first batch of {self.batch_size}"
             raise ValueError(explain("DataLoader", what, "drop_last=False"))
@@ -300,15 +332,20 @@ class DataLoader:
 
 
 def _dataset(given: Any) -> Any:
+    if isinstance(given, Mapping) or (isinstance(given, tuple) and all(isinstance(a, np.ndarray) for a in given)):
+        what = f"a {type(given).__name__} of arrays has no samples by number"
+        raise TypeError(explain("DataLoader", what, "sadl.data.ArrayDataset(x, y)"))
     if isinstance(given, GeneratorDataset) or (hasattr(given, "__len__") and hasattr(given, "__getitem__")):
         return given
     if callable(given):
         return GeneratorDataset(given)
-    if isinstance(given, Iterable):
+    if isinstance(given, Iterator):
         what = f"a {type(given).__name__} lasts for one epoch only"
         raise TypeError(
             explain("DataLoader", what, "a function that gives a new one for each epoch: lambda: make(...)")
         )
+    if isinstance(given, Iterable):
+        return GeneratorDataset(given.__iter__, len(given) if isinstance(given, Sized) else None)
     raise TypeError(explain("DataLoader", f"a {type(given).__name__} is no dataset", "sadl.data.ArrayDataset(x, y)"))
 
 

@@ -6,11 +6,25 @@ Deciding when something is wrong is left to the code that finds it.
 
 from collections.abc import Callable
 
-PLACES: list[Callable[[], str]] = []  # asked, for each message, for the place in a model where it happened
+PLACES: list[Callable[[str], str]] = []  # asked, for each message of an op, where in a model it happened
 
 
 class ShapeError(ValueError):
     """Operands whose shapes do not fit together."""
+
+
+class RangeError(IndexError):
+    """An index that is not in range. Its message is known in `parts`, as `explain` takes them: whoever catches it where
+    no model is being called, because a program runs, may know where in one it was.
+    """
+
+    parts = ("", "", "")
+
+    @classmethod
+    def of(cls, op: str, what: str, instead: str) -> "RangeError":
+        error = cls(explain(op, what, instead))
+        error.parts = op, what, instead
+        return error
 
 
 class GradientError(ValueError):
@@ -49,10 +63,19 @@ class FileFormatError(ValueError):
     """A file that is not what its name says, or is damaged."""
 
 
-def explain(op: str, what: str, instead: str = "", made_at: str = "") -> str:
-    """The one form of a message: `[op] what happened. In layers[1]. Made at file:line. Instead: ...`."""
+def here(op: str = "") -> str:
+    """Where in a model this happens: `layers[1] (Linear)`, "" if in none; `op` is told anyway."""
+    return next((found for place in PLACES if (found := place(op))), "")
+
+
+def explain(op: str, what: str, instead: str = "", made_at: str = "", place: str | None = None) -> str:
+    """The one form of a message: `[op] what happened. In layers[1]. Made at file:line. Instead: ...`.
+
+    `place` is where in a model it happened; it is asked for if None.
+    """
+    place = here(op) if place is None else place
     parts = [f"[{op}] {what.rstrip('.')}."]
-    parts += [f"In {found}." for place in PLACES if (found := place())]
+    parts += [f"In {place}."] if place else []
     parts += [f"Made at {made_at}."] if made_at else []
     parts += [f"Instead: {instead.rstrip('.')}."] if instead else []
     return " ".join(parts)

@@ -369,27 +369,51 @@ class Function(metaclass=_FunctionType):
         return _set_mode(self, False)
 
 
-def _layer_called() -> str:
-    """The layer that is being called, by its path in the outermost Function that is: `layers[1] (Linear)`.
+# ---- where something happens ---------------------------------------------------------------------------------------
 
-    Found from the stack, so that calls cost nothing for it; "" where no Function calls another.
+
+def layer_called(known: dict[int, dict[int, str]] | None = None) -> str:
+    """The layer of which a method runs, by its path in the outermost Function of which one does: `layers[1] (Linear)`.
+
+    Found from the stack, so that calls cost nothing for it; "" where no Function calls another. One that stands nowhere
+    in the outermost is passed over for the one that called it. `known` keeps the paths for the next time.
     """
-    called = []
+    layers = [function for name, function in _methods() if name != "__init__"]
+    if len(layers) < 2:
+        return ""
+    known = {} if known is None else known
+    paths = known.get(id(layers[-1])) or known.setdefault(id(layers[-1]), _paths(layers[-1]))
+    return next((f"{paths[id(f)]} ({type(f).__name__})" for f in layers if paths.get(id(f))), "")
+
+
+def _paths(root: Any) -> dict[int, str]:
+    """The first path of each Function in `root`, by its id."""
+    places = [p for p in _walk(_Place("", root, None, None), set()) if isinstance(p.value, Function)]
+    return {id(place.value): place.path for place in reversed(places)}
+
+
+def _methods() -> Iterator[tuple[str, Any]]:
+    """Name and Function of each method of one that runs, the innermost first."""
     frame: Any = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name == "__call__" and frame.f_code.co_argcount:
-            called.append(frame.f_locals.get(frame.f_code.co_varnames[0]))
+        code, first = frame.f_code, frame.f_code.co_varnames[:1]
+        if code.co_argcount and (code.co_name == "__call__" or first == ("self",)):
+            function = frame.f_locals.get(*first)
+            if isinstance(function, Function):
+                yield code.co_name, function
         frame = frame.f_back
-    functions = [f for f in called if isinstance(f, Function)]
-    if not functions:
-        return ""
-    layer, outermost = functions[0], functions[-1]
-    places = _walk(_Place("", outermost, None, None), set())
-    path = next((place.path for place in places if place.value is layer), "")
-    return f"{path} ({type(layer).__name__})" if path else ""
 
 
-PLACES.append(_layer_called)
+def _place(op: str) -> str:
+    """The layer that is called; or the classes of which one is made, as `Model.__init__`, but that of `op`."""
+    found = layer_called()
+    if found:
+        return found
+    made = {id(function): type(function).__name__ for name, function in _methods() if name == "__init__"}
+    return ", ".join(f"{name}.__init__" for name in reversed(made.values()) if name != op)
+
+
+PLACES.append(_place)
 
 
 def _set_mode(function: Self, training: bool) -> Self:

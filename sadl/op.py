@@ -48,6 +48,7 @@ class Op:
     outs: int = 1
     by_shape: bool = False  # only the shape of its input matters
     checks: bool = False  # it can raise an error about values, so it runs even if its result is not used
+    fails: bool = False  # it can raise an error about values, but nobody misses that if its result is not used
     differentiable: bool = field(init=False)
 
     def __post_init__(self) -> None:

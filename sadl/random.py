@@ -7,7 +7,7 @@ How bits become numbers is in `ops.random`. NumPy's generator, from which layers
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -64,12 +64,12 @@ class Generator(Function):
     """
 
     def __init__(self, seed: Any = None) -> None:
-        self.key = Buffer(np.array(key_of(seed), np.int64))
+        self.key = Buffer(np.array(_seeded(key_of, seed), np.int64))
         self.counter = Buffer(np.array(0, np.int64))
 
     def seed(self, n: Any) -> None:
         """Start anew, in the same Tensors, which programs hold."""
-        self._write(key_of(n), 0)
+        self._write(_seeded(key_of, n), 0)
 
     def _write(self, key: Any, counter: Any) -> None:
         with _lock, no_grad():
@@ -115,7 +115,7 @@ def seed(n: Any) -> None:
     recorder = MODE.get().recorder
     if recorder is not None:
         recorder.read("sadl.random.seed", "seed outside the compiled function, or a sadl.random.Generator inside")
-    _current["numpy"] = np.random.default_rng(n)
+    _current["numpy"] = _seeded(np.random.default_rng, n)
     _counting().seed(n)
 
 
@@ -133,8 +133,17 @@ def generator(rng: Any = None) -> "np.random.Generator":
         rng._write(key, counter + 1)
         return np.random.default_rng([key % 2**64, counter])
     if rng is not None:
-        return np.random.default_rng(rng)
+        return _seeded(np.random.default_rng, rng)
     return _current.get("numpy") or _current.setdefault("numpy", np.random.default_rng())
+
+
+def _seeded(make: Callable[[Any], Any], seed: Any) -> Any:
+    """What `make` makes of a seed."""
+    try:
+        return make(seed)
+    except (TypeError, ValueError) as error:
+        need = "an integer >= 0, a sequence of them, or a sadl.random.Generator"
+        raise type(error)(explain("random", f"{seed!r} is no seed ({error})", need)) from None
 
 
 def _counting(rng: Any = None) -> Generator:

@@ -35,31 +35,34 @@ class Schedule(ABC):
 
     def __init__(self, optimizer: Optimizer) -> None:
         if not isinstance(optimizer, Optimizer):
-            raise TypeError(explain(type(self).__name__, f"a {type(optimizer).__name__} is no Optimizer"))
+            raise TypeError(
+                explain(type(self).__name__, f"a {type(optimizer).__name__} is no Optimizer", "sadl.SGD(model)")
+            )
         self.optimizer = optimizer
         own = [group for group in optimizer.groups if group.lr is not optimizer.lr]
         self._rated = [optimizer, *own]
         self.t = tensor(0, dtype=np.int64)
         self.base = tensor([vars(x.lr).setdefault("initial", float(x.lr)) for x in self._rated], dtype=np.float64)
-        self._write()
+        self._write(0)
 
     @abstractmethod
     def rates(self, base: list[Any], t: Any) -> list[Any]:
         """The rates after `t` steps: of numbers, or of Tensors () while a program is captured."""
 
     def step(self) -> None:
-        """Go on by one step, and set the rates."""
-        with no_grad():
-            self.t[...] = self.t + 1
-        self._write()
+        """Go on by one step, and set the rates. Where one of them is none, nothing is changed."""
+        self._write(1)
 
-    def _write(self) -> None:
+    def _write(self, steps: int) -> None:
         captured = MODE.get().recorder is not None  # then values cannot be read, and everything is recorded
         with no_grad():
-            t = self.t if captured else int(self.t)
+            t = self.t + steps
             base = [self.base[i] for i in range(len(self.base))] if captured else self.base.tolist()
-            for x, rate in zip(self._rated, self.rates(base, t), strict=True):
-                x.lr[...] = rate if captured else _number(self, "the rate", float(rate))
+            rates = self.rates(base, t if captured else int(t))
+            rates = rates if captured else [_number(self, "the rate", float(rate)) for rate in rates]
+            self.t[...] = t
+            for x, rate in zip(self._rated, rates, strict=True):
+                x.lr[...] = rate
 
     def get_state(self) -> OrderedDict[str, Any]:
         """Copies of `t` and `base`. The rates are in the state of the optimizer."""
@@ -137,6 +140,32 @@ class CosineAnnealingLR(_OneFormula):
         return self.eta_min + (base - self.eta_min) * (1 + np.cos(np.pi * t / self.T_max)) / 2
 
 
+class CosineAnnealingWarmRestarts(_OneFormula):
+    """Half waves from `base` to `eta_min`, as in `CosineAnnealingLR`, each of which starts from `base` again: the first
+    takes `T_0` steps, each later one `T_mult` times as many as the one before.
+
+    Loshchilov & Hutter, as there, section 3.
+    """
+
+    def __init__(self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0) -> None:
+        self.T_0, self.T_mult = _count(self, "T_0", T_0), _count(self, "T_mult", T_mult)
+        self.eta_min = _number(self, "eta_min", eta_min)
+        lengths = [self.T_0 * self.T_mult**k for k in range(62 if self.T_mult > 1 else 0)]
+        self._restarts = np.cumsum([n for n in lengths if n < 2**62])
+        super().__init__(optimizer)
+
+    def rate(self, base: Any, t: Any) -> Any:
+        start, length = self._cycle(t)
+        return self.eta_min + (base - self.eta_min) * (1 + np.cos(np.pi * (t - start) / length)) / 2
+
+    def _cycle(self, t: Any) -> tuple[Any, Any]:
+        """Where the half wave of step `t` starts, and how long it is."""
+        if self.T_mult == 1:
+            return t - t % self.T_0, self.T_0
+        length = self.T_0 * self.T_mult ** np.searchsorted(self._restarts, t, side="right")
+        return (length - self.T_0) // (self.T_mult - 1), length
+
+
 class LinearLR(_OneFormula):
     """base times a factor that goes from `start_factor` to `end_factor` in `total_iters` steps, and stays there."""
 
@@ -171,10 +200,18 @@ class LambdaLR(Schedule):
 
     def rates(self, base: list[Any], t: Any) -> list[Any]:
         functions = [self.lr_lambda] * len(base) if callable(self.lr_lambda) else self.lr_lambda
+        if not isinstance(functions, Sequence) or not all(map(callable, functions)):
+            what = f"lr_lambda={functions!r} is no function"
+            raise TypeError(explain("LambdaLR", what, "a function of the step, or a list of them"))
         if len(functions) != len(base):
             what = f"{len(functions)} functions were given for {len(base)} rates"
             raise ValueError(explain("LambdaLR", what, "one function for all, or one for each entry of `base`"))
-        return [b * function(t) for b, function in zip(base, functions, strict=True)]
+        return [b * self._factor(function(t)) for b, function in zip(base, functions, strict=True)]
+
+    def _factor(self, value: Any) -> Any:
+        if not isinstance(value, (int, float, np.number, np.ndarray)):
+            raise TypeError(explain("LambdaLR", f"lr_lambda gave {value!r}", "a number for each step"))
+        return value
 
 
 class SequentialLR(Schedule):
@@ -186,7 +223,10 @@ class SequentialLR(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, schedules: Sequence[Schedule], milestones: Sequence[int]) -> None:
-        self.schedules, self.milestones = list(schedules), _milestones(self, milestones)
+        self.schedules, self.milestones = _listed(self, "schedules", schedules), _milestones(self, milestones)
+        others = [type(s).__name__ for s in self.schedules if not isinstance(s, Schedule)]
+        if others:
+            raise TypeError(explain("SequentialLR", f"no schedules: {', '.join(others)}", "objects of sadl.schedules"))
         if len(self.schedules) != len(self.milestones) + 1:
             what = f"{len(self.schedules)} schedules and {len(self.milestones)} milestones were given"
             raise ValueError(explain("SequentialLR", what, "a milestone for each schedule but the first"))
@@ -222,8 +262,14 @@ def _count(schedule: Schedule, name: str, value: Any) -> int:
     return int(value)
 
 
+def _listed(schedule: Schedule, name: str, values: Any) -> list[Any]:
+    if not isinstance(values, (Sequence, np.ndarray)):
+        raise TypeError(explain(type(schedule).__name__, f"{name}={values!r} is no list", f"{name}=[...]"))
+    return list(values)
+
+
 def _milestones(schedule: Schedule, milestones: Sequence[int]) -> list[int]:
-    found = [_count(schedule, "milestones", m) for m in milestones]
+    found = [_count(schedule, "milestones", m) for m in _listed(schedule, "milestones", milestones)]
     if found != sorted(found):
         raise ValueError(explain(type(schedule).__name__, f"milestones={found} are not in order", "sorted(milestones)"))
     return found

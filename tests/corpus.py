@@ -105,6 +105,33 @@ def _indexed(x: Any, i: Any) -> Any:
     return x[i], np.take_along_axis(x, i[:, None], 1), sadl.grad(lambda x: np.sum(x[i] * x[i]))(x)
 
 
+def _parts(x: Any) -> Any:
+    """Splits, joins and margins, and the gradient through them."""
+
+    def forward(x: Any) -> Any:
+        a, b, c = np.split(x * 2, [1, 3], axis=1)
+        joined = np.concatenate([np.tanh(a), np.exp(c.T).T, b, x[:, :1]], axis=1)
+        rows = np.stack([x[:, 0], x[1, 2:], x[:, 3] * 2])
+        return joined, rows, np.pad(x[1:, 1:3], ((1, 0), (2, 1))), np.concatenate([b.reshape(-1), c[0]])
+
+    def total(x: Any) -> Any:
+        left = sum((k + 1) * np.sum(x[:, k] ** 2) for k in range(x.shape[1]))
+        return left + sum(np.sum(np.sin(y) * np.cos(np.arange(y.size)).reshape(y.shape)) for y in forward(x))
+
+    return *forward(x), sadl.grad(total)(x)
+
+
+def _gelu_norm(x: Any, w: Any) -> Any:
+    """What a backward can compute again: cheap values that the forward has left."""
+
+    def forward(x: Any, w: Any) -> Any:
+        d = x - np.mean(x, axis=-1, keepdims=True)
+        y = d / np.sqrt(np.mean(d * d, axis=-1, keepdims=True) + 1e-5)
+        return np.sum(F.gelu(np.cumsum(y, axis=0) @ w, "tanh") ** 2)
+
+    return sadl.value_and_grad(forward, (0, 1))(x, w)
+
+
 def _in_place(x: Any) -> Any:
     y = x * 1
     y += 2
@@ -161,9 +188,17 @@ CORPUS: dict[str, Case] = {
         lambda x: (np.mean(x, 0), np.var(x, 1, ddof=1), np.std(x), np.mean(x, (0, 2), keepdims=True)), CUBE
     ),
     "indexed": of(_indexed, X, np.array([3, -1, 0, 0])),
+    "rows": of(lambda x, i: (x[i], x[i[0]], sadl.grad(lambda x: np.sum(x[i] ** 2))(x)), X, np.array([[3, -1], [0, 0]])),
+    "parts": of(_parts, SQUARE @ SQUARE[:, [0, 1, 2, 0, 1]][:3]),
+    "recomputed": of(_gelu_norm, X, X.T),
+    "totals": of(
+        lambda x, y: (np.mean(x * y), np.max(x + 1), np.any(x > 2), np.sum(x, keepdims=True), x * 2 - 1), X, X[0]
+    ),
+    "total_of_a_row": of(lambda x: (np.sum(x * x) / 24, x * 3, np.min(x)), X.reshape(-1)),
     "in_place": of(_in_place, X),
     "libraries": of(_libraries, X),
     "state": Case(_states(lambda a, b, x: (a * 0.9 + x, b + a)), (SQUARE,)),
+    "state_total": Case(_states(lambda a, b, x: (a * 0.9 + x, b + np.sum(a * x))), (SQUARE,)),
     "state_swap": Case(_states(lambda a, b, x: (b.copy(), a.copy())), (SQUARE,)),
     "state_reversed": Case(_states(lambda a, b, x: (a[::-1] + x, b.T * a)), (SQUARE,)),
     "casts": of(lambda x: (x.astype(np.float64) * x, np.float64(1) * x, (x > 0).astype(np.float32) - x), X),

@@ -4,6 +4,8 @@ Takes torch where it is installed; gives for each family a mapping of names to f
 Tests ask `reference(family)`, which computes the values with torch where it is, and else reads the file.
 """
 
+import json
+import math
 import sys
 from pathlib import Path
 
@@ -25,13 +27,29 @@ def reference(name):
     try:
         import torch  # noqa: F401
     except ImportError:
-        return dict(np.load(FOLDER / f"{name}.npz"))
+        return stored(name)
     return FAMILIES[name]()
+
+
+def stored(name):
+    """The arrays of a family from its file, which has all numbers in one row, and an index of names and shapes."""
+    with np.load(FOLDER / f"{name}.npz") as file:
+        index, row = json.loads(str(file["index"])), file["row"]
+    ends = np.cumsum([0, *(math.prod(shape) for shape in index.values())])
+    return {name: row[a:b].reshape(index[name]) for name, a, b in zip(index, ends, ends[1:], strict=False)}
+
+
+def store(name):
+    found = {key: np.asarray(value, np.float64) for key, value in FAMILIES[name]().items()}
+    index = json.dumps({key: value.shape for key, value in found.items()})
+    path = FOLDER / f"{name}.npz"
+    np.savez_compressed(path, index=index, row=np.concatenate([value.ravel() for value in found.values()]))
+    print(f"{name}: {path.stat().st_size} bytes")
 
 
 # ---- optimizers ----------------------------------------------------------------------------------------------------
 
-OPTIMIZERS = [
+OPTIMIZERS = [  # a class, its options, and those of the second parameter alone, which is in a group of its own then
     ("SGD", {}),
     ("SGD", {"momentum": 0.9, "weight_decay": 0.01}),
     ("SGD", {"momentum": 0.8, "nesterov": True, "weight_decay": 0.02}),
@@ -45,12 +63,25 @@ OPTIMIZERS = [
     ("RMSprop", {"centered": True, "weight_decay": 0.01}),
     ("Adagrad", {}),
     ("Adagrad", {"lr_decay": 0.1, "weight_decay": 0.02, "initial_accumulator_value": 0.3, "eps": 1e-6}),
+    ("Lion", {}),
+    ("Lion", {"betas": (0.8, 0.9), "weight_decay": 0.1}),
+    ("SGD", {"momentum": 0.9}, {"lr": 0.1, "momentum": 0.5, "weight_decay": 0.1}),
+    ("Adam", {"weight_decay": 0.1}, {"lr": 0.01, "betas": (0.5, 0.8), "weight_decay": 0.0}),
+    ("AdamW", {}, {"lr": 0.1, "eps": 1e-4}),
+    ("RMSprop", {"momentum": 0.5}, {"lr": 0.01, "alpha": 0.8, "centered": True}),
+    ("Adagrad", {}, {"lr": 0.2, "lr_decay": 0.3}),
+    ("Lion", {"weight_decay": 0.2}, {"lr": 0.01, "betas": (0.7, 0.8)}),
 ]
 OPTIMIZER_LR, OPTIMIZER_STEPS = 0.03, 10
 
 
 def optimizer_name(case):
-    return f"{case[0]}{sorted(case[1].items())}"
+    return f"{case[0]}{''.join(str(sorted(options.items())) for options in case[1:])}"
+
+
+def in_groups(case, params):
+    """What the optimizer of a case is given."""
+    return params if len(case) == 2 else [{"params": params[:1]}, {"params": params[1:], **case[2]}]
 
 
 def optimizer_problem():
@@ -67,7 +98,8 @@ def optimizers():
     for case in OPTIMIZERS:
         problem = [tuple(map(torch.tensor, row)) for row in optimizer_problem()]
         params = [p.clone().requires_grad_() for p, _, _ in problem]
-        optimizer = getattr(torch.optim, case[0])(params, lr=OPTIMIZER_LR, **case[1])
+        optimizer = getattr(torch.optim, case[0], None) or _lion(torch)
+        optimizer = optimizer(in_groups(case, params), lr=OPTIMIZER_LR, **case[1])
         for step in range(OPTIMIZER_STEPS):
             optimizer.zero_grad()
             sum(
@@ -77,6 +109,26 @@ def optimizers():
             for i, p in enumerate(params):
                 found[f"{optimizer_name(case)}/{i}/{step}"] = p.detach().numpy().copy()
     return found
+
+
+def _lion(torch):
+    """torch has no Lion: that of Chen et al., 2023, algorithm 2, in NumPy."""
+
+    class Lion(torch.optim.Optimizer):
+        def __init__(self, params, lr, betas=(0.9, 0.99), weight_decay=0.0):
+            super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+        def step(self):
+            for group in self.param_groups:
+                lr, (b1, b2) = group["lr"], group["betas"]
+                for p in group["params"]:
+                    theta, g = p.detach().numpy(), p.grad.numpy()
+                    m = self.state[p].setdefault("m", np.zeros_like(g))
+                    c = b1 * m + (1 - b1) * g
+                    theta -= lr * (np.sign(c) + group["weight_decay"] * theta)
+                    m[...] = b2 * m + (1 - b2) * g
+
+    return Lion
 
 
 @family
@@ -92,6 +144,12 @@ def gradient_clipping():
             norm = torch.nn.utils.clip_grad_norm_(params, max_norm, norm_type)
             found |= {f"{max_norm}/{norm_type}/{i}": p.grad.numpy() for i, p in enumerate(params)}
             found[f"{max_norm}/{norm_type}/norm"] = norm.numpy()
+    for value in (0.2, 5.0):
+        params = [torch.tensor(p).requires_grad_() for p, _, _ in optimizer_problem()]
+        for p, (_, a, _) in zip(params, optimizer_problem(), strict=True):
+            p.grad = torch.tensor(a)
+        torch.nn.utils.clip_grad_value_(params, value)
+        found |= {f"value {value}/{i}": p.grad.numpy() for i, p in enumerate(params)}
     return found
 
 
@@ -143,6 +201,8 @@ SCHEDULES = {
     "ExponentialLR": lambda m, o: m.ExponentialLR(o, 0.9),
     "CosineAnnealingLR": lambda m, o: m.CosineAnnealingLR(o, 10, eta_min=0.01),
     "CosineAnnealingLR 25": lambda m, o: m.CosineAnnealingLR(o, 25),
+    "CosineAnnealingWarmRestarts": lambda m, o: m.CosineAnnealingWarmRestarts(o, 4),
+    "CosineAnnealingWarmRestarts 2": lambda m, o: m.CosineAnnealingWarmRestarts(o, 3, T_mult=2, eta_min=0.02),
     "LinearLR": lambda m, o: m.LinearLR(o),
     "LinearLR down": lambda m, o: m.LinearLR(o, start_factor=1.0, end_factor=0.1, total_iters=8),
     "LambdaLR": lambda m, o: m.LambdaLR(o, lambda t: 1 / (1 + 0.3 * t)),
@@ -176,11 +236,26 @@ def schedules():
     return found
 
 
+# ---- whole training steps ------------------------------------------------------------------------------------------
+
+
+@family
+def training_steps():
+    """The losses of the first ten steps of each workload of the benchmarks."""
+    sys.path.insert(0, str(FOLDER.parents[1] / "benchmarks"))
+    import workloads
+
+    found = {}
+    for name in workloads.WORKLOADS:
+        run = workloads.step("torch", name)
+        found[name] = np.array([run() for _ in range(10)])
+    return found
+
+
 def main():
     FOLDER.mkdir(exist_ok=True)
     for name in sys.argv[1:] or FAMILIES:
-        np.savez_compressed(FOLDER / f"{name}.npz", **FAMILIES[name]())
-        print(f"{name}: {(FOLDER / f'{name}.npz').stat().st_size} bytes")
+        store(name)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ class LayerCase(NamedTuple):
     args: tuple[Any, ...]
     settings: dict[str, Any]
     x: np.ndarray
-    call: dict[str, Any]  # keyword arguments of the call
+    call: dict[str, Any]  # keyword arguments of the call; those that are arrays of floats are not differentiated
 
 
 def weights_of(shape: tuple[int, ...]) -> np.ndarray:
@@ -65,6 +65,8 @@ def cases() -> dict[str, Case]:
     add("linear", {"x": rng.standard_normal((4,)), "W": rng.standard_normal((4, 2))})
     add("embedding", {"ids": rng.integers(0, 6, (3, 4)), "W": rng.standard_normal((6, 5))})
     add("embedding", {"ids": rng.integers(0, 2, ()), "W": rng.standard_normal((2, 3))})
+    add("embedding", {"ids": rng.integers(0, 3, (4, 3)), "W": rng.standard_normal((3, 2))}, padding_idx=2)
+    _cells(add, rng)
     return found
 
 
@@ -88,6 +90,7 @@ def _activations(add: Any, rng: Any, number: Any) -> None:
         for axis in (-1, 0, 1):
             add(function, {"x": 3 * rng.standard_normal((3, 4, 2))}, axis=axis)
         add(function, {"x": SCORES if function != "log_softmax" else SCORES[:2]})
+    add("logsumexp", {"x": 3 * rng.standard_normal((3, 4, 2))}, axis=(0, -1), keepdims=True)
 
 
 def _losses(add: Any, rng: Any, number: Any) -> None:
@@ -105,6 +108,10 @@ def _losses(add: Any, rng: Any, number: Any) -> None:
             "kl_div", {"log_probabilities": logp, "targets": np.log(target + 0.1)}, reduction=reduction, log_target=True
         )
         _entropies(add, rng, number, reduction)
+        p = {"probabilities": rng.uniform(0.001, 0.999, (3, 4)), "targets": rng.random((3, 4))}
+        add("binary_cross_entropy", p, reduction=reduction)
+        add("binary_cross_entropy", p, reduction=reduction, weight=rng.uniform(0.2, 2, (3, 1)))
+    add("huber_loss", {"x": 2 * x, "targets": y})
     add("kl_div", {"log_probabilities": logp, "targets": target + 0.1}, reduction="batchmean")
     add("cross_entropy", {"logits": SCORES[[0, 3]], "targets": np.array([2, 1])})
     each = np.stack([EXTREMES, EXTREMES])
@@ -147,16 +154,19 @@ def _normalisations(add: Any, rng: Any, number: Any) -> None:
         axis = tuple(range(-len(inner), 0))
         add("layer_norm", {"x": x, "weight": weight, "bias": bias}, eps=number(1e-3, 0.5), axis=axis)
         add("layer_norm", {"x": x + 50}, axis=axis)
+        add("layer_norm", {"x": x, "bias": bias}, axis=axis)
         add("rms_norm", {"x": x, "weight": weight}, eps=number(1e-3, 0.5), axis=axis)
         add("rms_norm", {"x": x}, axis=axis)
     for shape, groups in (((3, 6), 3), ((2, 4, 3), 1), ((2, 4, 3, 2), 2)):
         x, weight, bias = (rng.standard_normal(s) for s in (shape, shape[1], shape[1]))
         add("group_norm", {"x": x, "weight": weight, "bias": bias}, groups=groups, eps=number(1e-3, 0.5))
+    add("group_norm", {"x": rng.standard_normal((2, 4, 3))}, groups=2)
     for shape in ((5, 3), (2, 3, 4), (2, 3, 4, 2)):
         x, weight, bias, mean = (rng.standard_normal(s) for s in (shape, 3, 3, 3))
         add("batch_norm", {"x": x, "weight": weight, "bias": bias}, training=True, eps=number(1e-3, 0.5))
         running = {"running_mean": mean, "running_var": rng.uniform(0.5, 2, 3)}
         add("batch_norm", {"x": x, "weight": weight, "bias": bias, **running}, eps=number(1e-3, 0.5))
+    add("batch_norm", {"x": x}, training=True)
 
 
 def _attention(add: Any, rng: Any, number: Any) -> None:
@@ -172,7 +182,19 @@ def _attention(add: Any, rng: Any, number: Any) -> None:
     add(name, {"q": q, "k": k, "v": v, "mask": each})
     add(name, {"q": q, "k": k, "v": v, "mask": rng.standard_normal((3, 4, 6))})
     add(name, {"q": q, "k": k, "v": v}, mask=np.where(mask, 0.5, -np.inf))
+    add(name, {"q": q, "k": k, "v": v, "mask": rng.standard_normal((1, 6))}, is_causal=True)
     add(name, {"q": 100 * q[0, 0], "k": 100 * k[0, 0], "v": v[0, 0]})
+
+
+def _cells(add: Any, rng: Any) -> None:
+    for cell, gates, parts in (("rnn_cell", 1, "h"), ("lstm_cell", 4, "hc"), ("gru_cell", 3, "h")):
+        shapes = {"x": (2, 3), "W_ih": (gates * 4, 3), "W_hh": (gates * 4, 4), **dict.fromkeys(parts, (2, 4))}
+        arrays = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+        biases = {name: rng.standard_normal(gates * 4) for name in ("b_ih", "b_hh")}
+        add(cell, arrays)
+        add(cell, arrays | biases)
+    few = {name: v[:4] for name, v in (arrays | biases).items()}
+    add("rnn_cell", few, nonlinearity="relu")
 
 
 def _classes_second(call: Any) -> Any:
@@ -203,14 +225,27 @@ def _torch_batch_norm(t: Any, x: Any, running_mean: Any = None, running_var: Any
 
 
 def _torch_attention(t: Any, q: Any, k: Any, v: Any, mask: Any = None, **settings: Any) -> Any:
+    if mask is not None and settings.pop("is_causal", False):  # not both, in torch
+        later = t.ones(q.shape[-2], k.shape[-2], dtype=bool).triu(1)
+        mask = mask + t.zeros(later.shape, dtype=mask.dtype).masked_fill(later, -t.inf)
     with t.nn.attention.sdpa_kernel(t.nn.attention.SDPBackend.MATH):
         return t.nn.functional.scaled_dot_product_attention(q, k, v, mask, **settings)
 
 
+def _torch_cell(name: str) -> Any:
+    def wrapped(t: Any, x: Any, h: Any, c: Any = None, nonlinearity: str = "tanh", **weights: Any) -> Any:
+        ws = [weights.get(k) for k in ("W_ih", "W_hh", "b_ih", "b_hh")]
+        if c is not None:
+            return t.cat(t.lstm_cell(x, (h, c), *ws), -1)
+        return getattr(t, f"rnn_{nonlinearity}_cell" if name == "rnn_cell" else name)(x, h, *ws)
+
+    return wrapped
+
+
 TORCH: dict[str, Any] = {
-    **{
-        name: lambda t, x, axis=-1, _n=name: getattr(t, _n)(x, axis) for name in ("softmax", "log_softmax", "logsumexp")
-    },
+    **{name: lambda t, x, axis=-1, _n=name: getattr(t, _n)(x, axis) for name in ("softmax", "log_softmax")},
+    "logsumexp": lambda t, x, axis=-1, keepdims=False: t.logsumexp(x, axis, keepdims),
+    **{name: _torch_cell(name) for name in ("rnn_cell", "lstm_cell", "gru_cell")},
     "cross_entropy": _classes_second(lambda t: t.nn.functional.cross_entropy),
     "nll_loss": _classes_second(lambda t: t.nn.functional.nll_loss),
     "kl_div": lambda t, x, y, **s: t.nn.functional.kl_div(x, y, **s),
@@ -219,10 +254,11 @@ TORCH: dict[str, Any] = {
     "layer_norm": _torch_norm("layer_norm"),
     "rms_norm": _torch_norm("rms_norm"),
     "group_norm": lambda t, x, groups, **s: t.nn.functional.group_norm(x, groups, **s),
+    "embedding": lambda t, ids, W, **s: t.nn.functional.embedding(ids, W, **s),
     "batch_norm": _torch_batch_norm,
     "scaled_dot_product_attention": _torch_attention,
 }
-POSITIONAL = ("x", "logits", "log_probabilities", "targets", "ids", "W", "b", "q", "k", "v", "mask")
+POSITIONAL = ("x", "logits", "log_probabilities", "probabilities", "targets", "ids", "W", "b")
 
 
 def torch_values(t: Any, case: Case) -> dict[str, np.ndarray]:
@@ -254,25 +290,89 @@ def layer_cases() -> dict[str, LayerCase]:
         found[f"{layer} {n}"] = LayerCase(layer, args, settings, np.asarray(x), call or {})
 
     normal = rng.standard_normal
+    _dense_layers(add, rng, normal)
+    _norm_layers(add, normal)
+    _attention_layers(add, rng, normal)
+    _window_layers(add, normal)
+    _recurrent_layers(add, normal)
+    return found
+
+
+def _dense_layers(add: Any, rng: Any, normal: Any) -> None:
     add("Linear", (5, 3), normal((4, 5)))
     add("Linear", (4, 6), normal((2, 3, 4)), bias=False)
     add("Embedding", (7, 3), rng.integers(0, 7, (2, 5)))
+    add("Embedding", (3, 2, 1), rng.integers(0, 3, (4,)))
+    for layer in ("ReLU", "SiLU", "Sigmoid", "Tanh", "GELU", "ELU", "LeakyReLU", "Softplus", "Softmax", "LogSoftmax"):
+        add(layer, (), normal((3, 4)))
+    add("GELU", ("tanh",), normal((3, 4)))
+    add("ELU", (0.4,), normal((3, 4)))
+    add("LeakyReLU", (0.3,), normal((3, 4)))
+    add("Softplus", (2.5,), normal((3, 4)))
+    add("Softmax", (0,), normal((3, 4)))
+    add("LogSoftmax", (0,), normal((3, 4)))
+    add("Flatten", (), normal((2, 3, 2)))
+    add("Flatten", (2,), normal((2, 1, 3, 2)))
+
+
+def _norm_layers(add: Any, normal: Any) -> None:
     add("LayerNorm", (6,), normal((3, 6)), eps=0.01)
     add("LayerNorm", ((3, 4),), normal((2, 3, 4)))
     add("LayerNorm", (4,), normal((2, 4)), bias=False)
+    add("LayerNorm", (5,), normal((2, 5)), affine=False)
     add("RMSNorm", (6,), normal((3, 6)))
     add("RMSNorm", (5,), normal((2, 3, 5)), eps=0.03)
+    add("RMSNorm", (4,), normal((3, 4)), affine=False)
     add("GroupNorm", (2, 6), normal((3, 6, 4)), eps=0.02)
+    add("GroupNorm", (1, 2), normal((3, 2, 4)), affine=False)
     add("BatchNorm1d", (4,), normal((6, 4)) * 2 + 1)
     add("BatchNorm1d", (3,), normal((4, 3, 5)), momentum=0.3, eps=0.01)
-    add("BatchNorm2d", (2,), normal((3, 2, 4, 3)) + 3, momentum=0.25)
+    add("BatchNorm1d", (2,), normal((4, 2)), affine=False, momentum=None)
+    add("BatchNorm2d", (2,), normal((3, 2, 4, 3)) + 3, momentum=0.25, eps=0.02)
+    add("BatchNorm2d", (3,), normal((2, 3, 2, 2)), momentum=None)
     add("BatchNorm2d", (2,), normal((3, 2, 2, 2)), affine=False)
+
+
+def _attention_layers(add: Any, rng: Any, normal: Any) -> None:
     add("MultiHeadAttention", (6, 2), normal((2, 4, 6)))
     add("MultiHeadAttention", (8, 4), normal((2, 5, 8)), {"is_causal": True}, bias=False)
+    add("MultiHeadAttention", (6, 3), normal((2, 4, 6)), {"key": normal((2, 3, 6))})
+    both = {"key": normal((2, 5, 6)), "value": normal((2, 5, 6)), "mask": normal((3, 5))}
+    add("MultiHeadAttention", (6, 2), normal((2, 3, 6)), both)
     add("MultiHeadAttention", (6, 3), normal((2, 4, 6)), {"mask": rng.random((4, 4)) < 0.8})
     add("TransformerBlock", (6, 2), normal((2, 4, 6)), hidden=10)
+    add("TransformerBlock", (6, 3), normal((2, 3, 6)), {"mask": normal((3, 3))}, bias=False, norm_first=False)
     add("TransformerBlock", (8, 2), normal((2, 3, 8)), {"is_causal": True}, hidden=12, norm_first=False)
-    return found
+
+
+def _window_layers(add: Any, normal: Any) -> None:
+    """(in_channels, out_channels, kernel_size, stride, padding, dilation, groups); transposed in torch's order."""
+    add("Conv1d", (4, 6, 3, 2, 1, 2, 2), normal((2, 4, 7)))
+    add("Conv1d", (2, 3, 2), normal((2, 2, 4)), bias=False)
+    add("Conv2d", (2, 4, (3, 2), (1, 2), (1, 0), (2, 1), 2), normal((2, 2, 5, 4)), bias=False)
+    add("Conv2d", (3, 2, 3), normal((2, 3, 4, 4)), padding="same")
+    add("ConvTranspose1d", (4, 2, 3, 2, 1, 1, 2, True, 2), normal((2, 4, 3)))
+    add("ConvTranspose1d", (2, 3, 2), normal((2, 2, 4)), bias=False)
+    add("ConvTranspose2d", (2, 4, (3, 2), (1, 2), (1, 0), (0, 1), 2, False, (2, 1)), normal((2, 2, 3, 3)))
+    add("ConvTranspose2d", (3, 2, 2), normal((2, 3, 2, 2)))
+    for n, size in ((1, (7,)), (2, (7, 5))):
+        add(f"MaxPool{n}d", (2,), normal((2, 2, *size)))
+        add(f"MaxPool{n}d", (3, 2, 1, 2, True), normal((2, 2, *size)))
+        add(f"AvgPool{n}d", (2,), normal((2, 2, *size)))
+        add(f"AvgPool{n}d", (3, 2, 1, True, False), normal((2, 2, *size)))
+    add("AdaptiveAvgPool2d", (2,), normal((2, 2, 4, 4)))
+    add("AdaptiveAvgPool2d", ((3, None),), normal((2, 2, 5, 2)))
+
+
+def _recurrent_layers(add: Any, normal: Any) -> None:
+    for layer, parts in (("RNN", 1), ("LSTM", 2), ("GRU", 1)):
+        cell = {"state" if parts == 2 else "h": normal((parts, 3, 4)) if parts == 2 else normal((3, 4))}
+        add(f"{layer}Cell", (2, 4), normal((3, 2)), cell)
+        add(f"{layer}Cell", (3, 2, False), normal((3, 3)))
+        add(layer, (2, 3, 2, True, True, 0.0, True), normal((2, 2, 2)))
+        add(layer, (3, 2), normal((2, 2, 3)), bias=False, batch_first=False)
+    add("RNNCell", (2, 3), normal((3, 2)), nonlinearity="relu")
+    add("RNN", (2, 3), normal((2, 3, 2)), nonlinearity="relu")
 
 
 def first_state(case: LayerCase, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -282,51 +382,75 @@ def first_state(case: LayerCase, shapes: dict[str, tuple[int, ...]]) -> dict[str
     return {path: draw(shape) for path, shape in shapes.items()}
 
 
-def _norms(t: Any, layer: str) -> Any:
-    name = {"LayerNorm": "LayerNorm", "RMSNorm": "RMSNorm"}.get(layer, layer)
-
-    def make(*args: Any, affine: bool = True, **settings: Any) -> Any:
-        settings |= {} if affine else {"affine": False}
-        return getattr(t.nn, name)(*args, **settings)
-
-    return make
-
-
 def _torch_block(t: Any) -> Any:
-    def make(dim: int, heads: int, hidden: int, norm_first: bool = True) -> Any:
-        return t.nn.TransformerEncoderLayer(dim, heads, hidden, 0, "gelu", 1e-5, True, norm_first)
+    def make(dim: int, heads: int, hidden: int | None = None, norm_first: bool = True, bias: bool = True) -> Any:
+        return t.nn.TransformerEncoderLayer(dim, heads, hidden or 4 * dim, 0, "gelu", 1e-5, True, norm_first, bias)
 
     return make
+
+
+def _torch_affine(layer: str) -> Any:
+    """Where torch calls it so, or elementwise_affine."""
+    name = "elementwise_affine" if layer in ("LayerNorm", "RMSNorm") else "affine"
+    return lambda t: lambda *args, affine=True, **s: getattr(t.nn, layer)(*args, **{name: affine}, **s)
+
+
+def _torch_recurrent(layer: str) -> Any:
+    names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
+
+    def make(t: Any) -> Any:
+        first = {"batch_first": True}
+        return lambda *args, **s: getattr(t.nn, layer)(**(first | dict(zip(names, args, strict=False)) | s))
+
+    return make
+
+
+MAKE: dict[str, Any] = {  # where torch's arguments are others, or in another order
+    "MultiHeadAttention": lambda t: lambda *a, **s: t.nn.MultiheadAttention(*a, batch_first=True, **s),
+    "TransformerBlock": _torch_block,
+    **{name: _torch_affine(name) for name in ("LayerNorm", "RMSNorm", "GroupNorm", "BatchNorm1d", "BatchNorm2d")},
+    **{name: _torch_recurrent(name) for name in ("RNN", "LSTM", "GRU")},
+    "Softmax": lambda t: lambda axis=-1: t.nn.Softmax(axis),
+    "LogSoftmax": lambda t: lambda axis=-1: t.nn.LogSoftmax(axis),
+}
 
 
 def torch_layer(t: Any, case: LayerCase) -> Any:
-    make: Any = {
-        "Linear": t.nn.Linear,
-        "Embedding": t.nn.Embedding,
-        "MultiHeadAttention": lambda *a, **s: t.nn.MultiheadAttention(*a, batch_first=True, **s),
-        "TransformerBlock": _torch_block(t),
-    }.get(case.layer) or _norms(t, case.layer)
+    make = MAKE[case.layer](t) if case.layer in MAKE else getattr(t.nn, case.layer)
     return make(*case.args, **case.settings).double()
 
 
+PLAIN = {"W": "weight", "b": "bias"}
+CELL = {"W_ih": "weight_ih", "W_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh"}
 ATTENTION = {
     "projection.W": "in_proj_weight",
     "projection.b": "in_proj_bias",
     "out.W": "out_proj.weight",
     "out.b": "out_proj.bias",
 }
-NAMES: dict[str, dict[str, str]] = {
-    "Linear": {"W": "weight", "b": "bias"},
-    "Embedding": {"W": "weight"},
+NAMES: dict[str, dict[str, str]] = {  # ours to torch's
+    **dict.fromkeys(("Linear", "Embedding", "Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"), PLAIN),
+    **dict.fromkeys(("RNNCell", "LSTMCell", "GRUCell"), CELL),
+    **{
+        name: {
+            f"layers[{k}][{direction}].{ours}": f"{theirs}_l{k}{'_reverse' * direction}"
+            for k in range(2)
+            for direction in range(2)
+            for ours, theirs in CELL.items()
+        }
+        for name in ("RNN", "LSTM", "GRU")
+    },
     "MultiHeadAttention": ATTENTION,
     "TransformerBlock": {
         **{f"attention.{ours}": f"self_attn.{theirs}" for ours, theirs in ATTENTION.items()},
-        "layers.layers[0].W": "linear1.weight",
-        "layers.layers[0].b": "linear1.bias",
-        "layers.layers[3].W": "linear2.weight",
-        "layers.layers[3].b": "linear2.bias",
+        **{
+            f"layers.layers[{k}].{ours}": f"linear{n}.{theirs}"
+            for n, k in ((1, 0), (2, 3))
+            for ours, theirs in PLAIN.items()
+        },
     },
 }
+TURNED = ("Linear", "MultiHeadAttention", "TransformerBlock")
 
 
 def torch_name(case: LayerCase, path: str) -> str:
@@ -334,8 +458,8 @@ def torch_name(case: LayerCase, path: str) -> str:
 
 
 def turned(case: LayerCase, path: str, array: Any) -> Any:
-    """Our matrices are (in, out), torch's (out, in); a table of rows is the same in both."""
-    return array.T if path.endswith("W") and case.layer != "Embedding" else array
+    """The matrices of these layers are (in, out), torch's (out, in)."""
+    return array.T if path.endswith("W") and case.layer in TURNED else array
 
 
 def shapes_of(case: LayerCase, module: Any) -> dict[str, tuple[int, ...]]:
@@ -345,42 +469,58 @@ def shapes_of(case: LayerCase, module: Any) -> dict[str, tuple[int, ...]]:
     return {path: tuple(turned(case, path, p).shape) for path, p in sorted(named.items())}
 
 
+def first_of(y: Any) -> Any:
+    """The result, without the state that some layers give with it."""
+    return y[0] if isinstance(y, tuple) else y
+
+
 def _torch_call(t: Any, case: LayerCase, module: Any, x: Any) -> Any:
-    mask = case.call.get("mask")
-    hidden = None if mask is None else t.as_tensor(~mask)
-    if case.call.get("is_causal"):
+    given = {k: t.as_tensor(v) if isinstance(v, np.ndarray) else v for k, v in case.call.items()}
+    mask = given.get("mask")
+    hidden = ~mask if mask is not None and mask.dtype == t.bool else mask
+    if given.get("is_causal"):
         hidden = t.triu(t.ones(x.shape[1], x.shape[1], dtype=bool), diagonal=1)
     if case.layer == "MultiHeadAttention":
-        return module(x, x, x, attn_mask=hidden, need_weights=False)[0]
-    return module(x, src_mask=hidden) if case.layer == "TransformerBlock" else module(x)
+        key = given.get("key", x)
+        return module(x, key, given.get("value", key), attn_mask=hidden, need_weights=False)[0]
+    if case.layer == "TransformerBlock":
+        return module(x, src_mask=hidden)
+    state = [tuple(given["state"])] if "state" in given else [given["h"]] if "h" in given else []
+    return first_of(module(x, *state))
 
 
 def torch_training(t: Any, case: LayerCase) -> dict[str, np.ndarray]:
-    """Gradients of the first of ten steps of descent, losses, final parameters and statistics, and inference."""
+    """Gradients of the first of ten steps of descent, losses, final input, parameters and statistics, and inference."""
     module = torch_layer(t, case)
     named = dict(module.named_parameters())
     for path, value in first_state(case, shapes_of(case, module)).items():
         with t.no_grad():
             named[torch_name(case, path)][...] = t.as_tensor(turned(case, path, value))
-    found: dict[str, Any] = {}
     paths = list(shapes_of(case, module))
+    x = t.tensor(case.x, requires_grad=case.x.dtype.kind == "f")
+    learned = {"x": x} if x.requires_grad else {}
+    learned |= {path: named[torch_name(case, path)] for path in paths}
+    found: dict[str, Any] = {}
     for step in range(STEPS):
-        x = t.tensor(case.x, requires_grad=case.x.dtype.kind == "f")
         y = _torch_call(t, case, module, x)
         loss = (y * y * t.as_tensor(2 + weights_of(tuple(y.shape)))).mean()
-        module.zero_grad()
         loss.backward()
         found[f"loss/{step}"] = loss
         if step == 0:
-            found["y"] = y
-            found |= {"grad/x": x.grad} if x.grad is not None else {}
-            found |= {f"grad/{path}": turned(case, path, named[torch_name(case, path)].grad).clone() for path in paths}
+            found["y"] = y.clone()
+            found |= {f"grad/{path}": turned(case, path, p.grad).clone() for path, p in learned.items()}
         with t.no_grad():
-            for p in module.parameters():
+            for p in learned.values():
                 p -= LR * p.grad
+                p.grad = None
     module.eval()
     with t.no_grad():
-        found["inference"] = _torch_call(t, case, module, t.as_tensor(case.x))
-    found |= {f"last/{path}": turned(case, path, named[torch_name(case, path)]) for path in paths}
-    found |= {f"last/{k.removeprefix('running_')}": v for k, v in module.named_buffers() if "running" in k}
+        found["inference"] = _torch_call(t, case, module, x)
+    found |= {f"last/{path}": turned(case, path, p) for path, p in learned.items()}
+    found |= {f"last/{STATISTICS[k]}": v for k, v in module.named_buffers() if k in STATISTICS}
+    if case.settings.get("momentum", 0) is not None:
+        found.pop("last/batches", None)
     return {k: v.detach().numpy() for k, v in found.items()}
+
+
+STATISTICS = {"running_mean": "mean", "running_var": "var", "num_batches_tracked": "batches"}

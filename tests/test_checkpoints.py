@@ -53,8 +53,6 @@ class Run:
         self.noise = random.Generator(seed)
         self.losses = []
         self.step = sadl.compile(self.eager_step) if compiled else self.eager_step
-        if compiled:
-            self.step.prepare(x[:8], y[:8])
 
     @staticmethod
     def noisy(batch, rng):
@@ -177,17 +175,49 @@ def test_the_runs_see_what_is_missing(tmp_path):
 def test_a_prepared_step_runs_as_a_program_from_the_first_call():
     plain = Run(False)
     before, expected = plain.state(), plain.go(3).losses
-    run = Run(True)
+    run, batch = Run(True), (np.ones((8, 4), np.float32), np.zeros(8, np.int64))
+    run.step.prepare(*batch)
     assert run.step.stats.captures == 2 and run.step.stats.programs == 1
     assert same(run.state(), before) and all(p.grad is None for p in run.model.parameters)
     run.go(3)
     assert run.step.stats.captures == 2
-    run.step.prepare(np.ones((8, 4), np.float32), np.zeros(8, np.int64))  # there is a program already
+    run.step.prepare(*batch)  # there is a program already
     assert run.step.stats.captures == 2
     np.testing.assert_allclose(run.losses, expected, rtol=1e-5)
+    assert run.losses == Run(True).go(3).losses  # the same bits without it
     with sadl.config(compile=False):
         other = Run(True)
+        other.step.prepare(*batch)
         assert other.step.stats.captures == 0
+
+
+# ---- gradients -------------------------------------------------------------------------------------------------
+
+
+@suffixes
+def test_gradients_as_a_part(suffix, tmp_path):
+    path = tmp_path / f"x{suffix}"
+    model, other = Net(0), Net(1)
+    some = list(model.parameters)[:3]
+    for n, p in enumerate(some):
+        p.grad = np.full(p.shape, n, np.float32)
+    save_checkpoint(path, model=model, gradients=sadl.Gradients(model))
+    for p in other.parameters:
+        p.grad = np.ones(p.shape, np.float32)
+    load_checkpoint(path, model=other, gradients=sadl.Gradients(other))
+    first, second, third, last = [p.grad for p in other.parameters]
+    assert [np.unique(g).tolist() for g in (first, second, third)] == [[0], [1], [2]] and last is None
+    assert all(type(g) is np.ndarray and g.dtype == np.float32 for g in (first, second, third))
+    assert not np.shares_memory(first, some[0].grad)
+    load_checkpoint(path, model=other, gradients=None)
+    with pytest.raises(KeyError, match='"gradients/first.W"'):
+        load_checkpoint(path, model=other)
+    small, wide = Linear(dim_in=2, dim_out=3), Linear(dim_in=2, dim_out=4)
+    save_checkpoint(path, gradients=sadl.Gradients(small))
+    with pytest.raises(ValueError, match=r'state "gradients/W": expected \(2, 4\), found \(2, 3\)'):
+        load_checkpoint(path, gradients=sadl.Gradients(wide))
+    with pytest.raises(TypeError, match="a list is no Function"):
+        sadl.Gradients([p])
 
 
 # ---- files -----------------------------------------------------------------------------------------------------

@@ -118,7 +118,9 @@ SMALL = {
     "max_pool1d": (lambda x: F.max_pool1d(x, 3, 2, 1), (2, 2, 7)),
     "max_pool2d": (lambda x: F.max_pool2d(x, 2), (2, 2, 4, 6)),
     "max_pool2d overlapping": (lambda x: F.max_pool2d(x, 3, 1), (1, 2, 4, 5)),
+    "max_pool2d over the end": (lambda x: F.max_pool2d(x, (3, 2), 2, (1, 0), (1, 2), True), (1, 2, 6, 6)),
     "avg_pool1d": (lambda x: F.avg_pool1d(x, 3, 2, 1), (2, 2, 7)),
+    "avg_pool2d over the end": (lambda x: F.avg_pool2d(x, (3, 2), 2, 1, True, False), (1, 2, 6, 5)),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, (2, 3)), (2, 2, 4, 6)),
     "adaptive_avg_pool2d": (lambda x: F.adaptive_avg_pool2d(x, (2, 3)), (1, 2, 5, 4)),
 }
@@ -388,6 +390,8 @@ def test_layers_are_their_functions():
     assert np.array_equal(b(x), F.conv_transpose2d(x, b.W, b.b, 3, (1, 0), 2, 2, 2))
     pools = [
         (nn.MaxPool2d((2, 3), 1, (1, 0)), F.max_pool2d(x, (2, 3), 1, (1, 0))),
+        (nn.MaxPool2d(2, 2, 1, (2, 1), True), F.max_pool2d(x, 2, 2, 1, (2, 1), True)),
+        (nn.AvgPool2d(3, 2, 1, True, False), F.avg_pool2d(x, 3, 2, 1, True, False)),
         (nn.AvgPool2d(2), F.avg_pool2d(x, 2)),
         (nn.AdaptiveAvgPool2d((None, 2)), F.adaptive_avg_pool2d(x, (6, 2))),
         (nn.AdaptiveAvgPool2d(1), np.mean(x, axis=(2, 3), keepdims=True)),
@@ -427,6 +431,9 @@ REFUSED = [
     (lambda: F.unfold(X, 7), r"\[unfold\] a kernel of size \(7, 7\)"),
     (lambda: F.max_pool2d(X, 6), r"\[max_pool2d\] a kernel of size \(6, 6\)"),
     (lambda: F.max_pool2d(X, 2, padding=2), r"padding=2 is more than half of kernel_size=2"),
+    (lambda: F.max_pool2d(X, 3, dilation=3), r"\[max_pool2d\] .* dilation=\(3, 3\) covers \(7, 7\), more than"),
+    (lambda: F.max_pool2d(X, 7, 1, ceil_mode=True), r"\[max_pool2d\] a kernel of size \(7, 7\)"),
+    (lambda: nn.MaxPool1d(2, dilation=0), r"\[MaxPool1d\] dilation=0 was given"),
     (lambda: F.avg_pool2d(X[0], 2), r"\[avg_pool2d\] an input of shape \(4, 5, 6\)"),
     (lambda: F.avg_pool1d(X[0], 0), r"kernel_size=0 was given"),
     (lambda: F.adaptive_avg_pool2d(X, 0), r"output_size=\[0, 0\] was given"),

@@ -3,6 +3,7 @@
 import gc
 import threading
 import time
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -76,6 +77,66 @@ def test_a_batch_of_ones_own():
             return indices * 10
 
     assert [b.tolist() for b in DataLoader(Rows(), batch_size=5)] == [[0, 10, 20, 30, 40], [50, 60]]
+
+
+WORDS = [[3], [1, 4], [1, 5, 9], [2]]
+
+
+class Words(Dataset):
+    """Of several lengths."""
+
+    def __len__(self):
+        return len(WORDS)
+
+    def __getitem__(self, i):
+        return np.array(WORDS[i])
+
+
+def padded(samples):
+    out = np.zeros((len(samples), max(map(len, samples))), int)
+    for row, sample in zip(out, samples, strict=True):
+        row[: len(sample)] = sample
+    return out
+
+
+@prefetches
+def test_samples_of_several_lengths(prefetch):
+    with pytest.raises(ValueError, match=r"0 and 1 .* shapes \(1,\) and \(2,\).*pad or crop.*collate="):
+        list(DataLoader(Words(), 2, prefetch=prefetch))
+    for dataset in (Words(), lambda: map(np.array, WORDS)):
+        loader = DataLoader(dataset, 2, prefetch=prefetch, collate=padded)
+        assert [b.tolist() for b in loader] == [[[3, 0], [1, 4]], [[1, 5, 9], [2, 0, 0]]]
+
+
+def test_collate_comes_before_batch():
+    rows = DataLoader(ArrayDataset(X, Y), 4, collate=lambda samples: [int(y) for _, y in samples])
+    assert list(rows) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_what_samples_may_be():
+    """As torch's collation has it: numbers, arrays, text, nested in lists, tuples, named tuples and dicts."""
+    Pair = namedtuple("Pair", "x y")
+    samples = [
+        {"pair": Pair(np.float32(i), [i, i > 0]), "image": np.full((2, 3), i, np.uint8), "name": f"n{i}", "r": i / 2}
+        for i in range(2)
+    ]
+    batch = collate(samples)
+    assert list(batch) == ["pair", "image", "name", "r"] and type(batch["pair"]) is Pair
+    assert [a.dtype for a in (batch["pair"].x, batch["image"], batch["r"])] == [np.float32, np.uint8, np.float64]
+    assert batch["image"].shape == (2, 2, 3) and batch["name"].tolist() == ["n0", "n1"]
+    assert [a.tolist() for a in batch["pair"].y] == [[0, 1], [False, True]] and batch["r"].tolist() == [0, 0.5]
+
+
+def test_keys_in_another_order():
+    Pair = namedtuple("Pair", "x y")
+    first, second = {"a": 1, "b": Pair([{"c": 2, "d": 3}], 4)}, {"b": Pair([{"d": 30, "c": 20}], 40), "a": 10}
+    batch = collate([first, second, first])
+    assert list(batch) == ["a", "b"] and batch["a"].tolist() == [1, 10, 1] and batch["b"].y.tolist() == [4, 40, 4]
+    assert {k: v.tolist() for k, v in batch["b"].x[0].items()} == {"c": [2, 20, 2], "d": [3, 30, 3]}
+    assert list(second) == ["b", "a"]
+    for other in ({"a": 1, "b": Pair([{"c": 2}], 4)}, {"a": 1}, {"a": 1, "b": Pair([], 4)}):
+        with pytest.raises(ValueError, match="samples 0 and 1 of a batch are nested in different ways"):
+            collate([first, other])
 
 
 def test_tensors_become_arrays():
@@ -299,7 +360,9 @@ def test_errors_are_raised_when_it_is_their_turn(prefetch):
             found.append(batch.tolist())
             time.sleep(0.01)
     assert found == [[0, 1], [2, 3]] and loader.position == 2
-    assert error.value.__notes__ == ["While a DataLoader made batch 2 of epoch 0."]
+    assert error.value.__notes__ == [
+        "While a DataLoader made batch 2 of epoch 0, of 10 samples as len() of the dataset says."
+    ]
     assert any(entry.name == "__getitem__" for entry in error.traceback)
     loader.dataset.bad = None
     loader.load_state(loader.get_state())
@@ -361,6 +424,51 @@ def test_a_generator_that_ends_early(prefetch):
     loader = DataLoader(numbers(3), 4, drop_last=True, prefetch=prefetch)
     with pytest.raises(ValueError, match=r"before the first batch of 4.*drop_last=False"):
         list(loader)
+
+
+class Stream:
+    """Samples that can only be gone through, as of torch's IterableDataset."""
+
+    def __iter__(self):
+        return iter(range(5))
+
+
+class Measured(Stream):
+    def __init__(self, length):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+
+@prefetches
+def test_what_can_be_iterated_again(prefetch):
+    for dataset in (Stream(), Measured(5)):
+        loader = DataLoader(dataset, 2, prefetch=prefetch)
+        for _ in range(2):
+            assert [b.tolist() for b in loader] == [[0, 1], [2, 3], [4]]
+    assert len(loader) == 3 and [b.tolist() for b in DataLoader(Measured(4), 2)] == [[0, 1], [2, 3]]
+    with pytest.raises(ValueError, match="ended after 5 samples, before the 7"):
+        list(DataLoader(Measured(7), 2, prefetch=prefetch))
+
+
+@prefetches
+def test_a_length_that_is_not_true(prefetch):
+    class Liar(Dataset):
+        def __len__(self):
+            return 10
+
+        def __getitem__(self, i):
+            return [0, 1, 2, 3, 4, 5, 6][i]
+
+    loader = DataLoader(Liar(), 4, prefetch=prefetch)
+    found = []
+    with pytest.raises(IndexError, match="out of range") as error:
+        found.extend(b.tolist() for b in loader)
+    assert found == [[0, 1, 2, 3]]
+    assert error.value.__notes__ == [
+        "While a DataLoader made batch 1 of epoch 0, of 10 samples as len() of the dataset says."
+    ]
 
 
 def test_a_generator_that_is_used_up():
@@ -433,6 +541,10 @@ def test_generators_are_closed():
         (lambda: ArrayDataset(np.float32(1)), ValueError, r"\(\)"),
         (lambda: collate([1, (2, 3)]), ValueError, "samples 0 and 1 of a batch are nested"),
         (lambda: collate([np.ones(2), np.ones(2), np.ones(3)]), ValueError, r"0 and 2 .* shapes \(2,\) and \(3,\)"),
+        (lambda: collate([object(), object()]), TypeError, r"cannot be made of object.*Instead: samples of arrays"),
+        (lambda: collate([{1}, {2}]), TypeError, "cannot be made of set"),
+        (lambda: DataLoader((X, Y)), TypeError, r"a tuple of arrays.*ArrayDataset\(x, y\)"),
+        (lambda: DataLoader({"x": X}), TypeError, r"a dict of arrays.*ArrayDataset\(x, y\)"),
         (Dataset, TypeError, "abstract"),
     ],
 )

@@ -245,7 +245,9 @@ def test_embedding_out_of_range(bad):
     step = sadl.compile(lambda ids, W: F.embedding(ids, W) * 2)
     for ids in ([0, 1], [1, 1], [2, 0]):
         step(np.array(ids), np.zeros((3, 2)))
-    with pytest.raises(IndexError, match=f"index {bad} is out of bounds"):
+    with pytest.raises(
+        IndexError, match=rf"^\[embedding\] an id is outside .*: found {bad}\. Made at .*py:\d+\. Instead"
+    ):
         step(np.array([0, bad]), np.zeros((3, 2)))
 
 
@@ -304,8 +306,11 @@ def test_batch_norm_follows_with_the_unbiased_variance(make):
         (r"\[attention\] q .* do not fit", lambda: F.scaled_dot_product_attention(X, Y[..., :2], Y)),
         (r"\[attention\] .*nothing to attend to", lambda: F.scaled_dot_product_attention(X, X[:, :0], X[:, :0])),
         (r"a mask of shape \(2, 4\) does not", lambda: F.scaled_dot_product_attention(X, X, X, np.ones((2, 4), bool))),
-        (r"dropout=2 is not a number from 0 to 1", lambda: F.scaled_dot_product_attention(X, X, X, dropout=2)),
-        (r"\[dropout\] p=-0.1 is not a number", lambda: F.dropout(X, -0.1)),
+        (
+            r"dropout=2 is out of range.*a number from 0 to 1",
+            lambda: F.scaled_dot_product_attention(X, X, X, dropout=2),
+        ),
+        (r"\[dropout\] p=-0.1 is out of range", lambda: F.dropout(X, -0.1)),
     ],
 )
 def test_what_does_not_fit_raises(problem, call):
@@ -496,14 +501,16 @@ def test_an_index_out_of_range_names_its_value():
     for _ in range(3):
         step(X, CLASSES)
     for wrong in (-100, -1, 5):
-        with pytest.raises(IndexError, match=f"index {wrong} is out of bounds"):
+        with pytest.raises(
+            IndexError, match=rf"^\[cross_entropy\] .*found {wrong}\. Made at .*py:\d+\. Instead: ignore"
+        ):
             step(X, np.full((3, 4), wrong))
 
 
 @pytest.mark.parametrize(
     ("problem", "options"),
     [
-        ("label_smoothing=1.5 is not a number from 0 to 1", {"label_smoothing": 1.5}),
+        ("label_smoothing=1.5 is out of range", {"label_smoothing": 1.5}),
         (r"weight of shape \(4,\) does not fit an input of shape \(3, 4, 5\)", {"weight": np.ones(4)}),
         ("ignore_index=0 was given, but targets are probabilities", {"ignore_index": 0, "targets": PROBABILITIES}),
     ],

@@ -418,6 +418,138 @@ def test_a_shape_that_does_not_fit_is_an_error_and_changes_nothing():
     assert np.array_equal(r, before) and r._node is node
 
 
+# ---- plain arrays that a compiled function writes ------------------------------------------------------------------
+
+
+def rate(t):
+    return np.float32(0.5) * t
+
+
+def by_operator(w, v, t):
+    w -= rate(t)
+
+
+def by_operator_on_parts(w, v, t):
+    w[:2] -= rate(t)[:2]
+    w[2:] *= t[2:]
+
+
+def by_out(w, v, t):
+    np.subtract(w, rate(t), out=w)
+
+
+def by_out_of_two(w, v, t):
+    np.divmod(w, t * t + 1, out=(w, v))
+
+
+def by_out_of_a_reduction(w, v, t):
+    np.sum(np.stack([t, t]), axis=0, out=w)
+
+
+def by_copyto(w, v, t):
+    np.copyto(w, w - rate(t))
+
+
+def twice(w, v, t):
+    w += t
+    v -= w * t
+    w += np.add(v, t) - 1
+
+
+def in_an_array_made_anew(w, v, t):
+    k = np.zeros(3, np.float32)
+    k += t
+    w -= k * t
+
+
+def in_another_dtype(w, v, t):
+    w += t.astype(np.float64)
+
+
+PLAIN_WRITES = [
+    *(by_operator, by_out, by_out_of_two, by_out_of_a_reduction, by_copyto, twice),
+    *(in_an_array_made_anew, in_another_dtype),
+]
+
+
+def five_calls(change, read):
+    """Eager and compiled calls of a function that changes arrays, in the same way."""
+
+    def started():
+        w, v = np.array([1, 2, 3], np.float32), np.array([3, 2, 5], np.float32)
+
+        def run(x):
+            before = np.sum(x * w) + np.sum(v * x)
+            change(w, v, x * 2)
+            return before, np.sum(x * w) + np.sum(v * x) if read else before
+
+        return w, v, run
+
+    (w, v, eager), (w2, v2, run) = started(), started()
+    compiled = sadl.compile(run)
+    for k in range(5):
+        x = tensor(np.array([0.5, 1.5, -1], np.float32) + np.float32(k / 4))
+        assert np.allclose(eager(x), compiled(x), rtol=1e-6)
+        assert np.allclose(w, w2, rtol=1e-6) and np.allclose(v, v2, rtol=1e-6)
+    assert compiled.stats.programs == 1
+
+
+@pytest.mark.parametrize("change", PLAIN_WRITES, ids=lambda change: change.__name__)
+def test_plain_arrays_are_written_on_each_call(change):
+    five_calls(change, read=True)
+
+
+def test_parts_of_plain_arrays_are_written_on_each_call():
+    five_calls(by_operator_on_parts, read=False)
+    with pytest.raises(sadl.CaptureError, match="shares memory"):
+        five_calls(by_operator_on_parts, read=True)
+
+
+def by_item(w, v, t):
+    w[...] = w - t
+
+
+def by_numpy(w, v, t):
+    w[0] += 1
+
+
+def by_numpy_before(w, v, t):
+    w[0] += 1
+    w -= t
+
+
+def by_numpy_after(w, v, t):
+    w -= t
+    w += v
+
+
+@pytest.mark.parametrize("change", [by_item, by_numpy, by_numpy_before, by_numpy_after], ids=lambda f: f.__name__)
+def test_a_plain_write_that_is_not_followed_is_an_error(change):
+    w, v = np.array([1, 2, 3], np.float32), np.array([3, 2, 5], np.float32)
+
+    def run(x):
+        y = x * w
+        change(w, v, x)
+        return y
+
+    with pytest.raises(sadl.CaptureError, match=r"ndarray.*np.copyto\(w, t\)"):
+        sadl.compile(run)(tensor(w))
+    assert w.tolist() == [1, 2, 3] and v.tolist() == [3, 2, 5]
+
+
+def test_a_plain_write_of_another_kind_is_an_error():
+    counts = np.zeros(3, int)
+
+    def eager(x):
+        np.add(counts, x, out=counts)
+        return x * counts
+
+    for run in (eager, sadl.compile(eager)):
+        with pytest.raises(TypeError, match="same_kind"):
+            run(tensor(B[0, :3]))
+    assert counts.tolist() == [0, 0, 0]
+
+
 # ---- programs made up ----------------------------------------------------------------------------------------------
 
 # Statements on a list of registers, which may share memory; `a` and `b` choose two of them.

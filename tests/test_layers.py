@@ -24,10 +24,10 @@ LAYERS = (
     ("ops", "utils", "watch"),
     ("calls",),
     ("tensor",),
-    ("creation", "lines"),
+    ("creation", "lines", "bars"),
     ("autograd",),
     ("function", "grad_ops", "disk", "numpy", "debug"),
-    ("random",),
+    ("random", "logs"),
     ("functional", "transforms", "layer_table"),
     ("nn", "optimizer"),
     ("schedules", "data", "checkpoints"),
@@ -36,7 +36,7 @@ LAYERS = (
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 USES_KERNELS = {"compiler"}
 NUMBA_FILES = {"sadl.kernels.numba_cpu", "sadl.kernels.vmath_numba"}
-LAZY_LIBRARIES = {"numba", "llvmlite", "cupy", "safetensors"}
+LAZY_LIBRARIES = {"numba", "llvmlite", "cupy", "safetensors", "tqdm", "tensorboardX"}
 LAZY_MODULES = {"sadl.kernels.numba_cpu"}  # imports Numba
 BY_NAME = {"sadl", "sadl.disk", "sadl.ops"}  # where importlib.import_module may be called
 LONG_FILES = {"sadl.kernels.vmath", "sadl.kernels.vmath_numba"}
@@ -138,7 +138,7 @@ def test_what_comes_later_comes_when_it_is_needed() -> None:
 
 @pytest.mark.parametrize("module", SOURCES)
 def test_other_libraries(module: str) -> None:
-    allowed = {"numpy", "sadl", "cupy", "safetensors"}
+    allowed = {"numpy", "sadl", "cupy", "safetensors", "tqdm", "tensorboardX"}
     allowed = {"numpy", "numba", "llvmlite", "sadl"} if part(module) == "kernels" else allowed
     roots = {name.split(".")[0] for name, _ in imports(TREES[module])} - sys.stdlib_module_names
     assert roots <= allowed

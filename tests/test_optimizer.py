@@ -10,7 +10,15 @@ import pickle
 
 import numpy as np
 import pytest
-from make_reference import OPTIMIZER_LR, OPTIMIZER_STEPS, OPTIMIZERS, optimizer_name, optimizer_problem, reference
+from make_reference import (
+    OPTIMIZER_LR,
+    OPTIMIZER_STEPS,
+    OPTIMIZERS,
+    in_groups,
+    optimizer_name,
+    optimizer_problem,
+    reference,
+)
 
 import sadl
 from sadl import (
@@ -180,7 +188,7 @@ def torch_values():
 def test_ten_steps_are_those_of_torch(torch_values, case, compiled, dtype):
     params = [Parameter(p.astype(dtype)) for p, _, _ in optimizer_problem()]
     factors = [(a.astype(dtype), b.astype(dtype)) for _, a, b in optimizer_problem()]
-    optimizer = getattr(sadl, case[0])(params, lr=OPTIMIZER_LR, **case[1])
+    optimizer = getattr(sadl, case[0])(in_groups(case, params), lr=OPTIMIZER_LR, **case[1])
 
     def step():
         optimizer.zero_grad()
@@ -285,6 +293,38 @@ def test_gradients_that_are_tensors():
     np.sum(p**3).backward(create_graph=True)
     SGD([p], lr=0.1).step()
     assert np.allclose(p, 2 - 0.1 * 12) and p.is_leaf()
+
+
+# ---- weight decay, as each paper says -------------------------------------------------------------------------
+
+
+def decayed(cls, steps, **options):
+    """What a parameter of 2, whose gradient is 0, becomes."""
+    p = with_grad([2.0], [0.0])
+    optimizer = cls([p], lr=0.1, weight_decay=0.5, **options)
+    for _ in range(steps):
+        optimizer.step()
+    return p[0]
+
+
+def test_decay_that_is_part_of_the_gradient():
+    """That of half the square of the parameter: momentum adds it up, and Adam's division hides how large it is."""
+    assert np.isclose(decayed(SGD, 1), 2 * (1 - 0.1 * 0.5))
+    second = 2 * (1 - 0.05) - 0.1 * (0.9 * 0.5 * 2 + 0.5 * 2 * (1 - 0.05))
+    assert np.isclose(decayed(SGD, 2, momentum=0.9), second)
+    assert np.isclose(decayed(Adam, 1, eps=0.0), 2 - 0.1)
+    assert np.isclose(decayed(Adagrad, 1, eps=0.0), 2 - 0.1)
+    assert np.isclose(decayed(RMSprop, 1, alpha=0.75, eps=0.0), 2 - 0.1 / np.sqrt(0.25))
+
+
+@pytest.mark.parametrize("cls", [AdamW, Lion])
+def test_decay_that_is_apart_from_the_gradient(cls):
+    """The parameter shrinks by the rate times the decay in each step; the means of the gradient know nothing of it."""
+    assert np.isclose(decayed(cls, 3), 2 * (1 - 0.1 * 0.5) ** 3, rtol=1e-14)
+    p = with_grad([2.0], [0.0])
+    optimizer = cls([p], lr=0.1, weight_decay=0.5)
+    optimizer.step()
+    assert not any(np.any(t) for t in list(optimizer.state)[1 + hasattr(optimizer, "t") :])
 
 
 # ---- what is accepted ------------------------------------------------------------------------------------------
@@ -524,6 +564,20 @@ def test_clipping_by_norm_is_that_of_torch(compiled, dtype, rtol):
             np.testing.assert_allclose(norm, expected[f"{max_norm}/{norm_type}/norm"], rtol=rtol)
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("value", [0.2, 5.0])
+def test_clipping_by_value_is_that_of_torch(value, compiled):
+    expected, params = reference("gradient_clipping"), clipping_problem(np.float64)
+    clip = functools.partial(clip_grad_value, params, value)
+    clip = sadl.compile(clip) if compiled else clip
+    for _ in range(3):
+        for p, q in zip(params, clipping_problem(np.float64), strict=True):
+            p.grad = q.grad
+        clip()
+    for i, p in enumerate(params):
+        assert np.array_equal(p.grad, expected[f"value {value}/{i}"])
+
+
 def test_clipping_in_a_compiled_step():
     def stepper(f):
         optimizer = SGD(f, lr=0.5, momentum=0.9)
@@ -612,6 +666,37 @@ def test_refused_learning_rates(bad):
     with pytest.raises(ValueError, match="lr"):
         optimizer.lr = bad
     assert float(optimizer.lr) == 1e-3
+
+
+@each
+def test_rates_change_within_compiled_steps_without_another_capture(cls, options):
+    """By a schedule that is part of the step, and by hand between two steps."""
+
+    def stepper(f):
+        optimizer = cls(f, lr=0.05, **options)
+        schedule = sadl.schedules.CosineAnnealingLR(optimizer, 8, eta_min=0.001)
+
+        def step():
+            optimizer.zero_grad()
+            optimizer.backward(np.mean(np.square(f(X))))
+            optimizer.step()
+            schedule.step()
+
+        return step, optimizer
+
+    (f, g), rates = (model(), model()), []
+    (eager, first), (compiled, second) = stepper(f), stepper(g)
+    compiled = sadl.compile(compiled)
+    with sadl.config(jit=False):
+        for n in range(10):
+            eager(), compiled()
+            rates.append(float(second.lr))
+            assert np.isclose(rates[-1], float(first.lr), rtol=1e-14)
+            if n == 5:
+                first.lr = second.lr = 0.02  # for one step
+    assert len(set(rates)) >= 8 and compiled.stats.captures == 2
+    for a, b in zip(f.parameters, g.parameters, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 # ---- step: all or nothing --------------------------------------------------------------------------------------
@@ -704,6 +789,35 @@ def test_loading_a_state_into_a_fresh_optimizer_continues_identically(cls, optio
     assert same_state(optimizer, fresh)
     assert train(f, optimizer, 5) == train(g, fresh, 5)
     assert all(np.array_equal(a, b) for a, b in zip(f.parameters, g.parameters, strict=True))
+
+
+@each
+def test_compiled_steps_go_on_identically_from_a_state(cls, options):
+    """In a new program, whose first two calls are captured, as in the one that runs on."""
+
+    def stepper(f):
+        optimizer = cls(f, lr=0.01, **options)
+
+        def step():
+            optimizer.zero_grad()
+            optimizer.backward(np.mean(np.square(f(X))))
+            optimizer.step()
+
+        return sadl.compile(step), optimizer
+
+    f, g = model(), model(seed=5)
+    (running, first), (fresh, second) = stepper(f), stepper(g)
+    for _ in range(4):
+        running()
+    g.load_state(f.get_state())
+    second.load_state(first.get_state())
+    for _ in range(3):
+        fresh()  # the first of these are captured
+    g.load_state(f.get_state())
+    second.load_state(first.get_state())
+    for _ in range(3):
+        running(), fresh()
+        assert same_state(first, second) and same_state(f, g)
 
 
 def test_state_on_disk(tmp_path):

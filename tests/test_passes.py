@@ -13,19 +13,35 @@ from corpus import CORPUS, close, graph_of, inputs_of, programs
 from hypothesis import given, settings
 
 import sadl
+import sadl.compiler.blocks
+import sadl.functional as F
+from sadl.compiler.blocks import blocks
 from sadl.compiler.cse import cse
 from sadl.compiler.dce import dce
-from sadl.compiler.fuse import fuse
+from sadl.compiler.fuse import _Fusion, fuse
 from sadl.compiler.ir import Var, evaluate, verify
 from sadl.compiler.pipeline import optimise, plan
 from sadl.compiler.program import Program
+from sadl.compiler.recompute import recompute
 from sadl.compiler.shot import take
 from sadl.compiler.simplify import ALWAYS, RULES, simplify
 from sadl.errors import VerifyError
 from sadl.op import OPS, Aval
 from sadl.tree import flatten
 
-PASSES = [simplify, cse, dce, fuse, optimise]
+
+def recompute_fused(graph):
+    return recompute(fuse(graph))
+
+
+def blocks_of_any_size(graph):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sadl.compiler.blocks, "LEAST", 1)
+        patch.setattr(sadl.compiler.blocks, "FEWEST", 2)
+        return blocks(fuse(graph))
+
+
+PASSES = [simplify, cse, dce, fuse, recompute_fused, blocks_of_any_size, optimise]
 
 
 def check_pass(run, graph, inputs):
@@ -60,6 +76,13 @@ def test_the_program_means_what_the_graph_means(name):
     check_program(*graph_of(name), jit=False)
 
 
+@pytest.mark.parametrize("name", CORPUS)
+def test_the_program_with_small_blocks(monkeypatch, name):
+    monkeypatch.setattr(sadl.compiler.blocks, "LEAST", 1)
+    monkeypatch.setattr(sadl.compiler.blocks, "FEWEST", 2)
+    check_program(*graph_of(name), jit=False)
+
+
 @settings(max_examples=200)
 @given(programs())
 def test_random_programs_as_python(drawn):
@@ -89,8 +112,26 @@ def set_all(x):
     return y
 
 
+def halves(x):
+    return sadl.grad(lambda x: np.sum((p := np.split(x, [1], axis=1))[0] ** 2) + np.sum(p[1] * 3))(x)
+
+
+def rows_apart(x):
+    return sadl.grad(lambda x: np.sum(x[0] ** 2) + np.sum(x[1] * 3))(x)
+
+
+def overlapping(x):
+    return sadl.grad(lambda x: np.sum(x[:, :2] ** 2) + np.sum(x[:, 1:] ** 3))(x)
+
+
+def corners(x):
+    return sadl.grad(lambda x: np.sum(x[0, :2] ** 2) + np.sum(x[1, 2:] ** 3))(x)
+
+
+HALVES = ["getitem", "broadcast_to", "multiply", "multiply"]
 FIRES = [  # rule, function, argument, the operations that are left
     ("fold_constants", lambda x: x * (sadl.Tensor(np.float32(2)) * 3), F32, ["multiply"]),
+    ("fold_full", lambda x: x * np.ones_like(np.sum(x)), F32, []),
     ("drop_broadcast", lambda x: np.broadcast_to(x, (2, 3)) * F32, ROW, ["multiply"]),
     ("late_broadcast", lambda x: np.exp(np.broadcast_to(x, (2, 3))), ROW, ["exp", "broadcast_to"]),
     ("drop_neutral", lambda x: x + 0, F32, []),
@@ -115,8 +156,12 @@ FIRES = [  # rule, function, argument, the operations that are left
     ("reduce_nothing", lambda x: np.max(x, axis=()), F32, []),
     ("constant_reshape", lambda x: x * np.reshape(np.broadcast_to(sadl.Tensor(F32[0, 0]), (1, 2)), 2), F32[:, :2], []),
     ("drop_assign", set_all, F32, ["subtract"]),
+    ("join_slices", halves, F32, [*HALVES, "concatenate"]),
+    ("join_slices", rows_apart, F32, [*HALVES, "reshape", "reshape", "concatenate"]),
 ]
 STAYS = [  # rule, function, argument: where it would be wrong
+    ("fold_full", lambda x: x + np.ones_like(x), F32),
+    ("fold_full", lambda x: np.full_like(np.sum(x), x[0, 0]), F32),
     ("power_to_product", lambda x: x**2, I64),  # the others do not exist for integers
     ("power_to_product", lambda x: x ** np.float64(2), F32),  # the result is float64
     ("power_to_product", lambda x: x**3, F32),
@@ -126,6 +171,8 @@ STAYS = [  # rule, function, argument: where it would be wrong
     ("drop_neutral", lambda x: x * 1, F64 > 0),
     ("drop_neutral", lambda x: x + np.zeros(3, np.float32), F32[:, :1]),  # the result is larger
     ("drop_neutral", lambda x: 0 - x, F32),
+    ("join_slices", overlapping, F32),
+    ("join_slices", corners, F32),
     ("drop_neutral", lambda x: 1 / x, F32),
     ("add_negative", lambda x: I64 + (-x), U8),  # -1 is 255 there
     ("drop_cast", lambda x: x.astype(np.float64), F32),
@@ -225,6 +272,46 @@ def test_fuse_does_not_close_a_circle():
     assert names(graph) == ["cluster", "cumsum", "cluster"]
 
 
+def test_recompute_keeps_less():
+    """The backward of tanh(u) * exp(u) reads u = cumsum(x) alone; where exp makes u, it is not worth it."""
+    x = np.ones((64, 64), np.float32)
+    loss = lambda x: np.sum(np.cumsum(np.tanh(u := np.cumsum(x, 1) + 1) * (u * u + u), 1) ** 2)
+    graph = fuse(dce(simplify(cse(sadl.make_ir(sadl.grad(loss))(x)))))
+    handed_on = lambda g: sum(len(e.inputs) + len(e.outs) for e in g.eqns if e.op.name == "cluster")
+    less = recompute(graph)
+    assert handed_on(less) < handed_on(graph)
+    check_pass(recompute, graph, inputs_of(graph, x))
+
+
+def test_recompute_leaves_comparisons_alone():
+    """A mask is kept, so that backward and forward agree about each element."""
+    loss = lambda x, w: np.sum(np.cumsum(F.relu(np.cumsum(x, 0) * w), 0) ** 2)
+    graph = optimise(sadl.make_ir(sadl.grad(loss, (0, 1)))(np.ones((64, 64), np.float32), np.ones(64, np.float32)))
+    compared = [e for c in graph.eqns if "body" in c.params for e in c.params["body"].eqns if e.op.name == "less_equal"]
+    assert len(compared) == 1
+
+
+def test_blocks_do_not_depend_on_threads():
+    x = np.random.default_rng(0).standard_normal(1 << 18).astype(np.float32)
+    found = []
+    for threads in (1, 2, 5):
+        with sadl.config(threads=threads):
+            total = sadl.compile(lambda x: (y := np.tanh(x), np.sum(y)))
+            found.append([np.array(total(x)[1]).tobytes() for _ in range(3)][-1])
+            assert len(total.kernels) == 2
+    assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize("fn", [
+    lambda x: x - np.mean(x),  # every element waits for the total
+    lambda x: np.sum(x[:7]),  # small
+    lambda x: np.sum(x[: 1 << 16 | 1]),  # a prime number of elements: no blocks of one size
+])  # fmt: skip
+def test_what_is_not_cut_into_blocks(fn):
+    graph = fuse(dce(simplify(sadl.make_ir(fn)(np.ones(1 << 17, np.float32)))))
+    assert names(blocks(graph)) == names(graph)
+
+
 # ---- broken passes are noticed ---------------------------------------------------------------------------------------
 
 
@@ -265,3 +352,35 @@ def test_a_broken_pass_is_noticed(run, error, text):
     check_pass(simplify, graph, inputs_of(graph, F32 * 3))
     with pytest.raises(error, match=text):
         check_pass(run, graph, inputs_of(graph, F32 * 3))
+
+
+# ---- what fuse asks before it merges -------------------------------------------------------------------------------
+
+
+def walked(fusion, members):
+    """Whether something outside must run after one member and before another: by following all that use a result."""
+    users = lambda group: {u for m in group for v in fusion.graph.eqns[m].outs for u in fusion.users.get(v, ())}
+    ahead, seen = users(members) - members, set()
+    while ahead:
+        group = fusion._together(ahead.pop())
+        if group & members:
+            return True
+        seen |= group
+        ahead |= users(group) - seen
+    return False
+
+
+def test_what_must_run_between_is_found(monkeypatch):
+    answers = []
+
+    def asked(fusion, members, ask=_Fusion._has_outside_path):
+        answers.append(ask(fusion, members))
+        assert answers[-1] == walked(fusion, members)
+        return answers[-1]
+
+    monkeypatch.setattr(_Fusion, "_has_outside_path", asked)
+    block, x = sadl.nn.TransformerBlock(8, 2, rng=0), np.ones((2, 3, 8), np.float32)
+    step = sadl.grad(lambda x: np.sum(block(x) ** 2))
+    for graph in (sadl.make_ir(step)(x), *(graph_of(name)[0] for name in CORPUS)):
+        optimise(graph)
+    assert answers.count(True) > 20 and answers.count(False) > 100

@@ -438,11 +438,11 @@ print(json.dumps([np.asarray(f(x)).tolist() for _ in range(4)]))
 
 def test_numbers_do_not_depend_on_the_number_of_threads(monkeypatch):
     found = []
-    for threads in "1", "2":
+    for threads in "1", "2", "4":
         monkeypatch.setenv("SADL_THREADS", threads)
         done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
         found.append(json.loads(done.stdout))
-    assert found[0] == found[1] and found[0][2] != found[0][3]
+    assert found[0] == found[1] == found[2] and found[0][2] != found[0][3]
 
 
 def test_masks_differ_per_step_and_repeat_with_the_seed():

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 import sadl
+import sadl.functional as F
 from sadl.config import SWITCHES
+from sadl.data import DataLoader
 from sadl.errors import CaptureError, GradientError, UnrecordedError
 
 ROOT = Path(__file__).parent.parent
@@ -129,6 +131,14 @@ def check_writing_into_an_ndarray() -> None:
         b += t
     with pytest.raises(UnrecordedError):
         np.multiply(t, 2, out=b)
+
+    def moved(x: Any) -> Any:
+        y = x * b
+        b[:2] = x[:2]
+        return y
+
+    with pytest.raises(CaptureError, match="an ndarray"):
+        compiled(moved, np.ones(3))
     c = sadl.zeros(3, dtype=np.float64)
     c[0] = t[1] * 2
     c.sum().backward()
@@ -242,6 +252,40 @@ def check_appended_layer() -> None:
     assert compiled(x).tolist() == model(x).tolist()
 
 
+def check_leaving_a_loop() -> None:
+    loader = DataLoader(np.arange(6), 2)
+    next(iter(loader))
+    assert loader.epoch == 0 and [b.tolist() for b in loader] == [[0, 1], [2, 3], [4, 5]] and loader.epoch == 2
+    next(iter(loader))
+    loader.load_state(loader.get_state())
+    assert [b.tolist() for b in loader] == [[2, 3], [4, 5]]
+
+
+def check_rate_under_a_schedule() -> None:
+    optimizer = sadl.SGD([sadl.Parameter([1.0])], lr=1.0)
+    schedule = sadl.schedules.StepLR(optimizer, 1, 0.5)
+    optimizer.lr = 0.1
+    assert float(optimizer.lr) == 0.1
+    schedule.step()
+    assert float(optimizer.lr) == 0.5
+    optimizer.lr = 0.1
+    sadl.schedules.StepLR(optimizer, 1, 0.5).step()
+    assert float(optimizer.lr) == 0.05
+
+
+def check_error_in_an_eager_step() -> None:
+    """That a compiled one changes nothing is in test_bad_configuration."""
+    norm = sadl.nn.BatchNorm(2)
+    with pytest.raises(IndexError):
+        F.cross_entropy(norm(np.arange(4.0).reshape(2, 2)), np.array([0, 2]))
+    assert np.any(norm.mean)
+
+
+def check_integers_into_a_layer() -> None:
+    layer, x = sadl.Linear(2, 3), np.arange(4).reshape(2, 2)
+    assert layer(x).dtype == np.float32 and F.linear(x, layer.W).dtype == np.float64
+
+
 SHARP_BITS = {
     "`np.asarray(t)`, `np.array([t, u])`, `np.sum([t, u])`": check_asarray,
     "`b[0] = t` for an ndarray `b`": check_writing_into_an_ndarray,
@@ -256,6 +300,10 @@ SHARP_BITS = {
     "a masked array or an `np.matrix` beside a Tensor": check_masked,
     "`np.dot(m, t)` with `m` a memmap or another subclass of ndarray": check_subclass,
     "`t += 1` on a leaf that requires a gradient": check_changing_a_leaf,
+    "an error in the middle of an eager step, as a class out of range": check_error_in_an_eager_step,
+    "integers given to a layer with parameters": check_integers_into_a_layer,
+    "a loop over a DataLoader that is left early": check_leaving_a_loop,
+    "`optimizer.lr = 0.1` under a schedule": check_rate_under_a_schedule,
 }
 
 

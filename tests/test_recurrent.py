@@ -175,6 +175,26 @@ def test_weights_start_from_uniform_numbers_of_the_seed(kind):
     assert len(getattr(nn, kind)(3, 16, bias=False).get_parameters()) == 2
 
 
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_dropout_between_layers(kind):
+    """With a probability of 1, the second layer sees zeros."""
+    make = lambda p: getattr(nn, kind)(3, 4, 2, dropout=p, rng=0)
+    x = RNG.standard_normal((2, 5, 3)).astype(np.float32)
+    layer, plain = make(1.0), make(0.0)
+    second = getattr(nn, kind)(4, 4)
+    second.layers = layer.layers[1:]
+    assert np.array_equal(layer(x)[0], second(np.zeros((2, 5, 4), np.float32))[0])
+    assert np.array_equal(layer.inference()(x)[0], plain(x)[0])
+    some = make(0.5)
+    run = sadl.compile(lambda x: some(x)[0])
+    with sadl.config(jit=False):
+        found = []
+        for call in (lambda x: some(x)[0], run):
+            sadl.random.seed(4)
+            found.append([np.asarray(call(x)) for _ in range(4)])
+    assert np.allclose(*found, rtol=1e-5, atol=1e-6) and not np.allclose(found[1][2], found[1][3])
+
+
 def test_unstack_gives_all_parts_with_one_gradient():
     x = sadl.tensor(RNG.standard_normal((3, 4, 2)), requires_grad=True)
     parts = sadl.tape.bind(OPS["unstack"], x, axis=1)
@@ -240,7 +260,7 @@ REFUSED = [
     (lambda: F.lstm_cell(X, (STATE[0][:1],) * 2, *WEIGHTS), r"a state of shapes \[\(1, 4\), \(1, 4\)\], not"),
     (lambda: F.gru_cell(X, STATE[0], *WEIGHTS), r"\[gru_cell\] .*W_ih of shape \(16, 3\), not \(12, 3\)"),
     (lambda: F.rnn_cell(X, STATE[0], WEIGHTS[0][:4], WEIGHTS[1][:4], X[0]), r"b_ih of shape \(3,\), not \(4,\)"),
-    (lambda: unroll("lstn", X, STATE, *WEIGHTS), r"no kind 'lstn'\. Instead: 'rnn', 'lstm', 'gru'"),
+    (lambda: unroll("lstn", X, STATE, *WEIGHTS), r"no kind 'lstn'\. Instead: 'rnn', 'rnn_relu', 'lstm', 'gru'"),
     (lambda: unroll("lstm", X[:, None][:, :0], STATE, *WEIGHTS), r"\[lstm\] .*shape \(2, 0, 3\).*T >= 1"),
     (lambda: nn.LSTM(3, 4)(X), r"\[LSTM\] LSTM\(3, 4\) was given an input of shape \(2, 3\)\. Instead: .*\(N, T, 3\)"),
     (lambda: nn.LSTM(3, 4, batch_first=False)(X), r"an input of shape \(T, N, 3\)"),
@@ -248,6 +268,9 @@ REFUSED = [
     (lambda: nn.GRU(3, 4)(X[:, None], STATE[0]), r"\[GRU\] a state of shapes .* 1 of shape \(1, 2, 4\)"),
     (lambda: nn.GRU(3, 0), r"\[GRU\] sizes must be whole numbers >= 1, found .*hidden_size=0"),
     (lambda: nn.RNN(3, 4, num_layers=0), r"num_layers=0"),
+    (lambda: nn.LSTM(3, 4, 2, dropout=1.5), r"\[LSTM\] dropout=1.5 is out of range"),
+    (lambda: nn.RNN(3, 4, nonlinearity="gelu"), r"no nonlinearity 'gelu'\..* Instead: \"tanh\" or \"relu\""),
+    (lambda: F.rnn_cell(X, STATE[0], WEIGHTS[0][:4], WEIGHTS[1][:4], nonlinearity=3), r"\[rnn_cell\] no nonlin"),
     (lambda: nn.LSTMCell(4, 4)(X), r"\[LSTMCell\] LSTMCell\(4, 4\) was given an input of shape \(2, 3\)"),
 ]  # fmt: skip
 

@@ -81,6 +81,18 @@ def test_going_on_from_a_state(name):
     assert rates(optimizer) == rates(again)
 
 
+@pytest.mark.parametrize("T_mult", [1, 2, 3, 10])
+def test_restarts_are_at_the_very_step(T_mult):
+    """However far on: whole numbers do not round."""
+    schedule = schedules.CosineAnnealingWarmRestarts(SGD([Parameter([1.0])], lr=1.0), 7, T_mult)
+    start, length = 0, 7
+    for _ in range(12):
+        for t in (0, 1, length // 2, length - 1):
+            expected = (1 + np.cos(np.pi * t / length)) / 2
+            np.testing.assert_allclose(schedule.rates([1.0], start + t), expected, rtol=1e-12, atol=1e-15)
+        start, length = start + length, length * T_mult
+
+
 def test_a_mixture_of_eager_and_compiled_steps():
     optimizer, other = optimizer_with_groups(), optimizer_with_groups()
     schedule, reference = (SCHEDULES["SequentialLR"](schedules, o) for o in (optimizer, other))
@@ -151,6 +163,8 @@ def test_a_lambda_with_a_bad_rate():
         (lambda o: schedules.ExponentialLR(o, float("nan")), "gamma=nan"),
         (lambda o: schedules.CosineAnnealingLR(o, True), "T_max=True"),
         (lambda o: schedules.CosineAnnealingLR(o, 5, None), "eta_min=None"),
+        (lambda o: schedules.CosineAnnealingWarmRestarts(o, 0), "T_0=0"),
+        (lambda o: schedules.CosineAnnealingWarmRestarts(o, 3, 1.5), "T_mult=1.5"),
         (lambda o: schedules.LinearLR(o, total_iters=0), "total_iters=0"),
         (lambda o: schedules.LinearLR(o, start_factor=-1), "start_factor=-1"),
         (lambda o: schedules.SequentialLR(o, [schedules.ExponentialLR(o, 1)], [2]), "1 schedules and 1 milestones"),

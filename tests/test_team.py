@@ -11,7 +11,7 @@ import pytest
 
 import sadl
 import sadl.functional as F
-from sadl.compiler.program import _tile
+from sadl.compiler.products import tile_of
 
 
 def make_step():
@@ -102,6 +102,6 @@ def test_a_forked_child_has_a_team_of_its_own():
 @pytest.mark.parametrize("upper", [1, 5, 64, 100, 1000, 4096])
 @pytest.mark.parametrize("tiles", [0, 1, 3, 64, 1000])
 def test_tiles_cover_the_range(upper, tiles):
-    tile = _tile(upper, tiles)
+    tile = tile_of(upper, tiles, 16)
     assert 1 <= tile <= upper
     assert -(-upper // tile) <= max(1, tiles)

@@ -45,7 +45,7 @@ def leaf(x):
 
 
 def compiled(f, *args):
-    """The result of the program, from the third call on, after results that were eager."""
+    """The result of the program, after the calls that it was made from."""
     run = sadl.compile(f)
     for _ in range(4):
         result = run(*args)

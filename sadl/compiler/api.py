@@ -1,8 +1,8 @@
 """api: sadl.compile and sadl.make_ir.
 
 Takes a Function, a plain function or a whole training step; gives a Compiled that runs it as programs, one for each
-signature. The first two calls with a signature run the Python, for real, under capture; from the third on the program
-runs.
+signature. The first two calls with a signature run the Python under capture, to see whether both do the same. What they
+give is the program's already.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import numpy as np
 from sadl.compiler.cache import Kernel
 from sadl.compiler.ir import Graph, print_graph, verify
 from sadl.compiler.runner import Runner
-from sadl.compiler.shot import Shot, take
+from sadl.compiler.shot import Shot, same, take
 from sadl.config import config
 from sadl.errors import SizeChangedError, explain
 from sadl.function import structure_epoch
@@ -46,7 +46,7 @@ class Stats:
     programs: int = 0
     kernels_compiled: int = 0
     cache_hits: int = 0  # kernels found on disk
-    compile_seconds: float = 0.0  # from the second capture to a program that can run
+    compile_seconds: float = 0.0  # from captures to programs that can run
 
 
 def compile(fn: Callable[..., Any]) -> "Compiled":
@@ -54,10 +54,12 @@ def compile(fn: Callable[..., Any]) -> "Compiled":
 
     The first call with a new signature (shapes, dtypes, nesting, other arguments, modes) runs `fn` and records what it
     does; the second runs it again and compares, so that nothing that changed in between is baked in; later ones run
-    the program. What `fn` returns, and every array it changes, are as in eager mode.
+    the program alone. What `fn` returns, and every array it changes, are as in eager mode but for rounding, and are
+    those of the program from the first call on: a run that is interrupted and goes on has the same bits.
 
     Raises (when called):
-        CaptureError: `fn` reads a value into Python, or did something else the second time. Nothing is changed then.
+        CaptureError: `fn` reads a value into Python, or did something else the second time. Nothing is changed then,
+            nor by an error that values cause while a program runs: an index out of range, a singular matrix.
     """
     if not callable(fn):
         raise TypeError(explain("compile", f"a Function or a function is needed, found a {type(fn).__name__}"))
@@ -77,6 +79,7 @@ class Compiled:
         self.fn = fn
         self.stats = Stats()
         self._entries: dict[Any, list[_Entry]] = {}
+        self._latest: tuple[_Entry | None, Any] = None, None  # the last first capture, and the program of its call
         self._lock = threading.RLock()
 
     def __getattr__(self, name: str) -> Any:
@@ -113,8 +116,7 @@ class Compiled:
     def prepare(self, *args: Any, **kwargs: Any) -> None:
         """Build the program for calls like this one, and put back everything that the function changes meanwhile.
 
-        Runs the Python twice. Without it the first two calls compute with NumPy and later ones with kernels, whose
-        last bits may differ: prepare a training step for its losses to be the same to the bit after a restart.
+        Runs the Python twice. Without it the first two calls do this, and take longer than later ones.
         """
         mode = MODE.get()
         if mode.recorder is not None or not config.compile:
@@ -124,26 +126,54 @@ class Compiled:
         with self._lock:
             for _ in range(2):
                 if not any(e.runner is not None and e.holds() for e in entries):
-                    self._capture(entries, leaves, structure, keep=False)
+                    self._capture(entries, leaves, structure, run=False)
 
-    def _capture(self, entries: "list[_Entry]", leaves: list[Any], structure: Structure, keep: bool = True) -> Any:
-        """Run the Python; the second time there is enough to build a program from. `keep` what it has changed."""
+    def _capture(self, entries: "list[_Entry]", leaves: list[Any], structure: Structure, run: bool = True) -> Any:
+        """Run the Python, put back what it has changed, and `run` the program in its place: the last bits of what a
+        call gives do not depend on how often the function was called before. The second of two equal captures is
+        enough for later calls.
+        """
         waiting = [e for e in entries if e.runner is None and e.holds()]
         shot = take(self.fn, leaves, structure)
         self.stats.captures += 1
         entry = next((e for e in waiting if e.shot.sizes == shot.sizes), None)
-        if entry is None:
-            shot.capture.forget_arguments()
-            entries[:] = [e for e in entries if e.epoch == structure_epoch()][-MAX_ENTRIES:]
-            entries.append(_Entry(shot, self.fn))
-            self._drop_unused()
-            if len(entries) == MAX_ENTRIES:
-                log.warning("%r: %d programs for one signature. %s", self, MAX_ENTRIES, ADVICE_SIZES)
-        else:
-            self._build(entry, shot)
-        shot.capture.commit() if keep else shot.capture.roll_back()
-        result, shot.result = shot.result, None
-        return result
+        try:
+            runner = self._first(entries, shot) if entry is None else self._second(entry, shot)
+        finally:
+            shot.capture.roll_back()
+        try:
+            return runner(leaves) if run else None
+        except SizeChangedError:  # kernels may round otherwise than NumPy, so that a comparison comes out otherwise
+            shot = take(self.fn, leaves, structure)
+            shot.capture.commit()
+            return shot.result
+
+    def _first(self, entries: "list[_Entry]", shot: Shot) -> Runner:
+        """Note a capture, and give a program for this call alone: what is constant in it is not known yet."""
+        runner = self._build(shot, set())
+        entries[:] = [e for e in entries if e.epoch == structure_epoch()][-MAX_ENTRIES:]
+        entries.append(_Entry(shot, self.fn))
+        self._latest = entries[-1], runner
+        self._drop_unused()
+        if len(entries) == MAX_ENTRIES:
+            log.warning("%r: %d programs for one signature. %s", self, MAX_ENTRIES, ADVICE_SIZES)
+        return runner
+
+    def _second(self, entry: "_Entry", shot: Shot) -> Runner:
+        """Compare with the first capture, and keep a program: that of the first call if it is at hand."""
+        constants = same(entry.shot, shot)
+        latest, runner = self._latest
+        if constants or latest is not entry:
+            runner = self._build(shot, constants)
+        self._latest = None, None
+        entry.runner, entry.shot = runner, runner.shot
+        runner.shot.capture.before.clear()  # copies of all state, which nobody looks at any more
+        self.stats.programs += 1
+        if config.debug >= 1:
+            kernels = sum(len(p.kernels) for p in runner.programs)
+            text = f"{len(shot.graph.eqns)} operations -> {kernels} kernels; {self.stats}"
+            print(f"[compile] {self!r}: {text}", file=sys.stderr)
+        return runner
 
     def _drop_unused(self) -> None:
         """Forget the oldest signatures that came only once; many of them mean a number that should be an array."""
@@ -153,24 +183,14 @@ class Compiled:
         if len(once) == MAX_UNUSED:
             log.warning("%r: %d signatures were called once only. %s", self, MAX_UNUSED, ADVICE_SIGNATURES)
 
-    def _build(self, entry: "_Entry", shot: Shot) -> None:
+    def _build(self, shot: Shot, constants: set[int]) -> Runner:
         start, before = time.perf_counter(), replace(store.stats)
-        try:
-            entry.runner = Runner(entry.shot, shot)
-        except BaseException:
-            shot.capture.roll_back()
-            raise
-        entry.shot = shot
+        runner = Runner(shot, constants)
         stats = self.stats
-        stats.programs += 1
         stats.kernels_compiled += store.stats.compiled - before.compiled
         stats.cache_hits += store.stats.loaded - before.loaded
         stats.compile_seconds += time.perf_counter() - start
-        if config.debug >= 1:
-            kernels = sum(len(p.kernels) for p in entry.runner.programs)
-            print(
-                f"[compile] {self!r}: {len(shot.graph.eqns)} operations -> {kernels} kernels; {stats}", file=sys.stderr
-            )
+        return runner
 
     def __repr__(self) -> str:
         return f"compile({getattr(self.fn, '__qualname__', None) or repr(self.fn)})"

@@ -9,7 +9,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ import numpy as np
 from sadl import watch
 from sadl.compiler.ir import Eqn, Literal, Var, results_of
 from sadl.errors import CaptureError, explain
-from sadl.op import HOST, Aval, Op
+from sadl.function import layer_called
+from sadl.op import HOST, WRITES, Aval, Op
 from sadl.tape import MODE, Mode, Traced, owner, plain, user_line
 from sadl.tensor import CpuTensor, Tensor
 
@@ -31,6 +32,12 @@ MSG_TAKEN = (
 )
 MSG_LEFT = "a plain array on the memory of a Tensor, as np.asarray(t) gives it, is not followed by a compiled program"
 
+MSG_UNSEEN = (
+    "a plain array from outside was read and then written in a way that is not followed, as by w[...] = t for an "
+    "ndarray w, so a compiled program would not write it again; nothing was changed"
+)
+ADVICE_UNSEEN = "w -= t, np.copyto(w, t), or let w be a Tensor: sadl.tensor(w)"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -40,6 +47,17 @@ class Source:
     index: int = -1
     held: Any = None
     where: str = ""
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """A plain array from outside."""
+
+    raw: Any
+    first: Any  # a copy of what it held
+    value: Any  # what it has to hold now
+    when: int  # this was noted
+    where: str
 
 
 class Capture:
@@ -66,6 +84,8 @@ class Capture:
         self._clock = itertools.count()
         self._changed: list[tuple[Any, int]] = []  # plain arrays that were written, and when
         self._alive: list[Any] = []  # an array with its id in _env must not be freed
+        self._plain: dict[int, _Plain] = {}  # id of a plain array from outside -> what is known of it
+        self._paths: dict[int, dict[int, str]] = {}  # of the layers in Functions that were called
 
     def __enter__(self) -> "Capture":
         self._before = MODE.get()
@@ -87,7 +107,8 @@ class Capture:
                     self._bind(out, self.value(part))
                 return
         out_vars = tuple(Var(Aval(o.shape, o.dtype)) for o in outs)
-        self.eqns.append(Eqn(op, tuple(map(self.value, inputs)), dict(params), out_vars, user_line()))
+        layer = layer_called(self._paths) if op.kind == "call" else ""
+        self.eqns.append(Eqn(op, tuple(map(self.value, inputs)), dict(params), out_vars, user_line(), layer))
         for out, var in zip(outs, out_vars, strict=True):
             self._bind(out, var)
 
@@ -95,13 +116,19 @@ class Capture:
         """Each of these Tensors, which are views of one another, is about to hold that value, new in that part."""
         for target, _ in pairs:
             self.value(target)  # an array from outside becomes an input before its memory changes
+            if id(target) in self._plain:
+                self._require_followed(self._plain[id(target)])
         for target, _ in pairs:
             raw = plain(target)
             if id(raw) not in self.written:
                 self.before[id(raw)] = before = raw.copy()
                 self._undo.append(functools.partial(np.copyto, raw, before))
             self.written[id(raw)] = target
-        self._changed.append((part, next(self._clock)))
+        self._changed.append((part, now := next(self._clock)))
+        for target, value in pairs:
+            array = self._plain.get(id(target))
+            if array is not None:
+                self._plain[id(target)] = replace(array, value=plain(value), when=now)
         for target, value in pairs:
             self._note(plain(target), self._env[id(plain(value))])
 
@@ -111,13 +138,18 @@ class Capture:
 
     def _hear(self, event: watch.Event) -> None:
         """Refuse what takes values out without being recorded. (What is read into Python is refused by `read`.)"""
-        if event.kind == watch.READ or event.in_lines:
+        if event.kind == watch.READ or event.in_lines or self._was_written(event):
             return
         found = watch.tensors_in(event.args) if event.function in HOST else watch.taken(event, "fciub", self._is_own)
         if any(self._is_own(t) or not _looks_at(event.result, t) for t in found):
             what = MSG_TAKEN.format(how=event.how)
             advice = "use the Tensor itself, np.stack([t, u]) for a list of Tensors"
             raise CaptureError(explain("compile", what, advice, made_at=user_line()))
+
+    def _was_written(self, event: watch.Event) -> bool:
+        """Whether a function took values out only to put them where it was told, in arrays that are followed."""
+        result = event.args[0] if event.function in WRITES else event.result
+        return all(id(r) in self.written for r in (result if isinstance(result, tuple) else (result,)))
 
     def _refuse_argument(self, tensor: Any) -> None:
         """The `.grad` of an argument belongs to another object on each call."""
@@ -169,7 +201,7 @@ class Capture:
 
     def forget(self) -> None:
         """Let go of everything that was made on the way."""
-        for values in (self._env, self._bound_at, self._alive, self._changed):
+        for values in (self._env, self._bound_at, self._alive, self._changed, self._plain):
             values.clear()
 
     def forget_arguments(self) -> None:
@@ -186,6 +218,7 @@ class Capture:
         """Put everything that was written back to what it was."""
         for undo in reversed(self._undo):
             undo()
+        self._undo.clear()
 
     def read_mode(self, function: Any) -> None:
         if id(function) not in self._mode_of:
@@ -267,6 +300,9 @@ class Capture:
         self.raws.append(raw)
         self.tensors.append(x)
         self.nodes.append(getattr(x, "_node", None))
+        if source.kind == "held" and x is raw:
+            first = raw.copy()
+            self._plain[id(raw)] = _Plain(raw, first, first, next(self._clock), source.where)
         self._note(raw, var)
         return var
 
@@ -280,6 +316,17 @@ class Capture:
             out._raw = raw = raw.view()
         self._note(raw, var)  # type: ignore[arg-type]
         self._alive.append(raw)
+
+    def require_followed(self) -> None:
+        """Refuse changes of plain arrays that nobody was told of: `w[...] = t` for an ndarray `w`, or by NumPy."""
+        for array in self._plain.values():
+            self._require_followed(array)
+
+    def _require_followed(self, array: "_Plain") -> None:
+        partly = any(when > array.when and np.may_share_memory(array.raw, a) for a, when in self._changed)
+        if not partly and array.raw.tobytes() != array.value.tobytes():
+            self._undo.insert(0, functools.partial(np.copyto, array.raw, array.first))  # the last to be done
+            raise CaptureError(explain("compile", MSG_UNSEEN, ADVICE_UNSEEN, made_at=array.where))
 
     # ---- the result ---------------------------------------------------------------------------------------------
 

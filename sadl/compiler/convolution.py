@@ -7,10 +7,11 @@ how many threads there are.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from sadl.compiler.ir import Eqn, Var
-from sadl.compiler.memory import ALIGN, Layout, contiguous
+from sadl.compiler.memory import ALIGN, Layout, is_contiguous
+from sadl.compiler.products import Launches
 from sadl.kernels import blas
 from sadl.kernels.convolution import SLOTS
 from sadl.ops.convolution import Geometry
@@ -30,15 +31,10 @@ COLUMNS = 192  # so many columns, at least, are multiplied at once: BLAS packs t
 SUMS = 1 << 22  # elements that the sums of all tiles for the weights may have
 
 
-class Launches(NamedTuple):
-    rows: list[tuple[str, list[Any], int, int]]  # builtin, block, upper end of the range, size of a tile
-    scratch: int  # bytes
-
-
 def launches(eqn: Eqn, layouts: dict[Var, Layout], address: Callable[[Var], Any]) -> Launches | None:
     """`address` gives the address of a value, or (buffer, offset) where that changes from call to call."""
     values = [*eqn.inputs, eqn.out]
-    if not all(isinstance(v, Var) and _is_plain(v, layouts[v]) for v in values):
+    if not all(isinstance(v, Var) and is_contiguous(v, layouts[v]) for v in values):
         return None
     names = OPERANDS[eqn.op.name]
     names = names if len(names) == len(values) else names[:2] + names[3:]
@@ -60,10 +56,6 @@ def launches(eqn: Eqn, layouts: dict[Var, Layout], address: Callable[[Var], Any]
     loops = LOOPS[eqn.op.name]
     rows = [(f"{name}_{dtype}", block, *end) for name, end in zip(loops, ends, strict=False)]
     return Launches(rows, area_bytes + sums * item)
-
-
-def _is_plain(v: Var, layout: Layout) -> bool:
-    return all(n == 1 or s == t for n, s, t in zip(v.aval.shape, layout.strides, contiguous(v).strides, strict=True))
 
 
 def _sizes(eqn: Eqn, by_name: dict[str, Any]) -> tuple[dict[str, int], int, int]:

@@ -9,8 +9,11 @@ it may run through the elements several times (softmax, cross entropy, normalisa
 in between. A *column* cluster reduces leading axes only (bias gradients): one pass, then work on the results.
 """
 
-from collections.abc import Iterable
+import functools
+import operator
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +24,9 @@ from sadl.op import Op
 MAX_ARRAYS = 16  # beyond this LLVM gives up its run-time alias checks, and with them vectorising (see DESIGN.md, 5)
 DTYPES = {"float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"}
 
-Dims = tuple[int | None, ...]  # per axis of a value: the axis of the cluster it runs along, None where its size is 1
+# Per axis of a value: the axis of the cluster it runs along, or the two that it is cut into (by `blocks`), or None
+# where its size is 1.
+Dims = tuple[Any, ...]
 
 CLUSTER = Op("cluster", lambda *a, **k: None, "call", outs=-1)
 
@@ -44,6 +49,22 @@ class Cluster:
 
     def __str__(self) -> str:
         return "x".join(f"{n}{'!' if i in self.reduced else ''}" for i, n in enumerate(self.axes)) or "scalar"
+
+
+def runs_along(dims: Dims) -> set[int]:
+    """The axes of a cluster along which a value varies."""
+    return {axis for d in dims if d is not None for axis in (d if isinstance(d, tuple) else (d,))}
+
+
+def reads_total(eqns: Iterable[Eqn], space: Cluster) -> bool:
+    """Whether something that runs along reduced axes depends on a total, which exists only after a run along them."""
+    totals: set[Var] = set()
+    for eqn in eqns:
+        if eqn.op.kind == "reduction" or any(x in totals for x in eqn.inputs):
+            totals.add(eqn.out)
+            if runs_along(space.dims[eqn.out]) & space.reduced:
+                return True
+    return False
 
 
 @dataclass(eq=False)
@@ -70,9 +91,16 @@ def as_cluster(eqn: Eqn) -> Eqn:
     space = _space(eqn)
     if space is None:
         return eqn
-    inputs = tuple(x for x in eqn.inputs if isinstance(x, Var))
-    params = {"body": Graph(inputs, (eqn,), eqn.outs), "cluster": space, "over": str(space)}
-    return Eqn(CLUSTER, inputs, params, eqn.outs, eqn.where)
+    return make_cluster([eqn], eqn.outs, space, eqn.where)
+
+
+def make_cluster(eqns: Sequence[Eqn], wanted: Container[Var], space: Cluster, where: str) -> Eqn:
+    """The equations as one, which gives those of their results that are `wanted`."""
+    own = [v for e in eqns for v in e.outs]
+    inputs = tuple(dict.fromkeys(x for e in eqns for x in e.inputs if isinstance(x, Var) and x not in own))
+    outs = tuple(v for v in own if v in wanted)
+    params = {"body": Graph(inputs, tuple(eqns), outs), "cluster": space, "over": str(space)}
+    return Eqn(CLUSTER, inputs, params, outs, where)
 
 
 def _private_views(graph: Graph) -> Graph:
@@ -157,6 +185,17 @@ def _view_space(eqn: Eqn) -> Cluster | None:
     return None if inner is None else Cluster(axes, frozenset(), {x: inner, eqn.out: dims})  # type: ignore[dict-item]
 
 
+def dims_of_inputs(eqn: Eqn, dims: Dims) -> dict[Var, Dims] | None:
+    """How what an elementwise operation or a view reads lies along the axes of a cluster, if its result lies so."""
+    read = [x for x in eqn.inputs if isinstance(x, Var)]
+    if _space(eqn) is None:
+        return None
+    if eqn.op.kind == "elementwise":
+        return {x: _aligned(x.aval.shape, dims) for x in read}
+    inner = _VIEWS[eqn.op.name](eqn, read[0].aval.shape, dims)
+    return None if inner is None else {read[0]: inner}
+
+
 def _of_reshape(eqn: Eqn, shape: tuple[int, ...], dims: Dims) -> Dims | None:
     """Only axes of size 1 come and go."""
     big = [d for d in dims if d is not None]
@@ -224,6 +263,9 @@ class _Fusion:
         self.graph, self.groups = graph, groups
         self.made_at = {v: i for i, e in enumerate(graph.eqns) for v in e.outs}
         self.before = [{self.made_at[x] for x in e.inputs if x in self.made_at} for e in graph.eqns]
+        self.above: list[int] = []  # per equation a bit for each that must run before its group
+        for before in self.before:
+            self.above.append(_union(1 << p | self.above[p] for p in before))
         self.users: dict[Var, set[int]] = {}
         for i, e in enumerate(graph.eqns):
             for x in e.inputs:
@@ -251,44 +293,36 @@ class _Fusion:
             group = _Group(members, space)
             for k in members:
                 self.groups[k] = group
+            self._put_below(members)
 
     def _legal(self, members: set[int], space: Cluster) -> bool:
         inputs, outs = self.boundary(members)
-        return len(inputs) + len(outs) <= MAX_ARRAYS and not (space.is_column and self._reads_total(members, space))
+        return len(inputs) + len(outs) <= MAX_ARRAYS and not (
+            space.is_column and reads_total(self._eqns(members), space)
+        )
 
-    def _reads_total(self, members: set[int], space: Cluster) -> bool:
-        """In a column cluster a total exists only after all rows: nothing that runs along the rows may depend on it."""
-        totals: set[Var] = set()
-        for i in sorted(members):
-            eqn = self.graph.eqns[i]
-            if eqn.op.kind == "reduction" or any(x in totals for x in eqn.inputs):
-                totals.add(eqn.out)
-                if any(d in space.reduced for d in space.dims[eqn.out]):
-                    return True
-        return False
+    def _eqns(self, members: set[int]) -> list[Eqn]:
+        return [self.graph.eqns[i] for i in sorted(members)]
 
     def _has_outside_path(self, members: set[int]) -> bool:
         """Whether something outside must run after one member and before another."""
-        stack = self._after(members) - members
-        seen = set(stack)
-        while stack:
-            together = self._together(stack.pop())
-            if together & members:
-                return True
-            new = self._after(together) - together - seen
-            seen |= new
-            stack |= new
-        return False
+        own = _union(1 << k for k in members)
+        outside = {p for k in members for p in self.before[k]} - members
+        return any(self.above[p] & own for p in outside)
 
-    def _after(self, members: set[int]) -> set[int]:
-        return {u for m in members for v in self.graph.eqns[m].outs for u in self.users.get(v, ())}
+    def _put_below(self, members: set[int]) -> None:
+        """All that runs after one of these has to run after all of them, now that they are one group."""
+        own, above = _union(1 << k for k in members), _union(self.above[k] for k in members)
+        self.above = [a | above | own if a & own else a for a in self.above]
+        for k in members:
+            self.above[k] = above
 
     def _together(self, i: int) -> set[int]:
         return self.groups[i].members if i in self.groups else {i}
 
     def boundary(self, members: set[int]) -> tuple[list[Var], list[Var]]:
         """What the members read from outside, and what of theirs is needed outside."""
-        eqns = [self.graph.eqns[i] for i in sorted(members)]
+        eqns = self._eqns(members)
         own = {v for e in eqns for v in e.outs}
         inputs = dict.fromkeys(x for e in eqns for x in e.inputs if isinstance(x, Var) and x not in own)
         returned = set(self.graph.outputs)
@@ -310,11 +344,13 @@ class _Fusion:
         return (units[k] for k in in_order(needs, lambda k: max(units[k])))
 
     def _equation(self, unit: set[int]) -> Eqn:
-        eqns = [self.graph.eqns[i] for i in sorted(unit)]
+        eqns = self._eqns(unit)
         group = self.groups.get(min(unit))
         if group is None or (len(eqns) == 1 and eqns[0].op.kind == "view"):
             return eqns[0]  # a view by itself costs nothing
-        inputs, outs = self.boundary(unit)
-        body = Graph(tuple(inputs), tuple(eqns), tuple(outs))
-        params = {"body": body, "cluster": group.space, "over": str(group.space)}
-        return Eqn(CLUSTER, tuple(inputs), params, tuple(outs), eqns[-1].where)
+        return make_cluster(eqns, self.boundary(unit)[1], group.space, eqns[-1].where)
+
+
+def _union(sets: Iterable[int]) -> int:
+    """Sets of small numbers as the bits of an integer."""
+    return functools.reduce(operator.or_, sets, 0)

@@ -43,13 +43,14 @@ Atom = Var | Literal
 
 @dataclass(eq=False, frozen=True, slots=True)
 class Eqn:
-    """outs = op(*inputs, **params); `where` is the user's line that asked for it."""
+    """outs = op(*inputs, **params); `where` is the user's line that asked for it, `layer` the part of the model."""
 
     op: Op
     inputs: tuple[Atom, ...]
     params: dict[str, Any]
     outs: tuple[Var, ...]
     where: str = ""
+    layer: str = ""  # of calls to libraries only, which can raise errors
 
     @property
     def out(self) -> Var:

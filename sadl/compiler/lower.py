@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sadl.compiler.fuse import Cluster
+from sadl.compiler.fuse import Cluster, Dims, runs_along
 from sadl.compiler.ir import Atom, Eqn, Graph, Var, used_inputs
 from sadl.compiler.memory import Layout
 from sadl.op import Op
@@ -46,7 +46,7 @@ class Nest:
 
     def on_rows(self, v: Var) -> bool:
         """Whether the value does not vary along the reduced loops."""
-        return bool(self.space.reduced) and not any(d in self.space.reduced for d in self.space.dims[v])
+        return bool(self.space.reduced) and not runs_along(self.space.dims[v]) & self.space.reduced
 
 
 def lower(eqn: Eqn, layouts: dict[Var, Layout], replaces: dict[Var, Var]) -> Nest:
@@ -55,7 +55,7 @@ def lower(eqn: Eqn, layouts: dict[Var, Layout], replaces: dict[Var, Var]) -> Nes
     space: Cluster = eqn.params["cluster"]
     made = body.producers()
     arrays: list[Any] = [v for v in dict.fromkeys((*body.inputs, *body.outputs)) if v in made or _is_read(v, body)]
-    strides = {v: _along(space.dims[v], layouts[v].strides, len(space.axes)) for v in arrays}
+    strides = {v: _along(space.dims[v], layouts[v].strides, space.axes) for v in arrays}
     iotas = {e.out: _iota_strides(e, space) for e in body.eqns if e.op.name == "iota"}
     kept, reduced = space.kept, tuple(i for i in range(len(space.axes)) if i in space.reduced)
     groups = _collapse(kept, space.axes, [*strides.values(), *iotas.values()])
@@ -75,10 +75,12 @@ def _is_read(v: Atom, body: Graph) -> bool:
     return any(x is v for e in body.eqns for _, x in used_inputs(e))
 
 
-def _along(dims: Any, strides: tuple[int, ...], axes: int) -> tuple[int, ...]:
-    along = [0] * axes
+def _along(dims: Dims, strides: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    along = [0] * len(axes)
     for d, stride in zip(dims, strides, strict=True):
-        if d is not None:
+        if isinstance(d, tuple):
+            along[d[0]], along[d[1]] = stride * axes[d[1]], stride
+        elif d is not None:
             along[d] = stride
     return tuple(along)
 

@@ -5,15 +5,16 @@ and for each buffer an input, a constant, an output or a place in one arena. Sta
 memory where no reader of the old value is left; everywhere else it is copied there at the end.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from sadl.compiler.fuse import Cluster, as_cluster
+from sadl.compiler.fuse import DTYPES, Cluster, as_cluster, reads_total, runs_along
 from sadl.compiler.ir import Eqn, Graph, Literal, Var, has_open_size, in_order
-from sadl.op import OPS, Aval
+from sadl.op import OPS, Aval, Op, inverse
 
 ALIGN = 64  # bytes: a cache line, and the width of the widest vector registers
 
@@ -103,12 +104,22 @@ def contiguous(v: Var) -> Layout:
     return Layout(v, 0, tuple(reversed(strides)))
 
 
+def is_contiguous(v: Var, layout: Layout) -> bool:
+    return all(n == 1 or s == t for n, s, t in zip(v.aval.shape, layout.strides, contiguous(v).strides, strict=True))
+
+
 def _layouts(graph: Graph, consts: dict[Var, np.ndarray]) -> tuple[dict[Var, Layout], list[Eqn]]:
     """The layout of every value. A reshape that its source's strides do not allow becomes a copy and a reshape."""
     layouts = {v: contiguous(v) for v in (*graph.inputs, *graph.consts)}
+    pieces = {e.out: _pieces(e) for e in graph.eqns if len(e.outs) == 1}
+    placed = _placed(graph, pieces)
     eqns: list[Eqn] = []
     for eqn in graph.eqns:
-        if eqn.op.kind == "view":
+        if (parts := pieces.get(eqn.outs[0])) is not None:
+            layouts[eqn.out] = contiguous(eqn.out)
+            inputs = [_put_in_place(part, layout, layouts, consts, eqns) for part, layout in parts]
+            eqn = replace(eqn, op=JOINED, inputs=tuple(inputs))
+        elif eqn.op.kind == "view":
             source = eqn.inputs[0]
             if isinstance(source, Literal):
                 source = Var(Aval((), eqn.out.aval.dtype))
@@ -124,9 +135,87 @@ def _layouts(graph: Graph, consts: dict[Var, np.ndarray]) -> tuple[dict[Var, Lay
                 layout = _of_view(eqn, layouts[copy.out])
             layouts[eqn.out] = layout  # type: ignore[assignment]
         else:
-            layouts.update((v, contiguous(v)) for v in eqn.outs)
+            layouts.update((v, placed.get(v) or contiguous(v)) for v in eqn.outs)
         eqns.append(eqn)
     return layouts, eqns
+
+
+# ---- values that are made where they are wanted --------------------------------------------------------------------
+
+JOINED = Op("joined", lambda *parts, **params: None, "view")  # parts that lie in one value already
+
+
+def _pieces(eqn: Eqn) -> list[tuple[Var, Layout]] | None:
+    """For values that kernels can put together, the parts and where in the whole each lies; what nobody makes is 0."""
+    if eqn.op.name not in ("concatenate", "unslice") or not all(isinstance(x, Var) for x in eqn.inputs):
+        return None
+    parts, dtype = [x for x in eqn.inputs if isinstance(x, Var)], eqn.out.aval.dtype
+    if eqn.out.aval.size == 0 or dtype.name not in DTYPES or any(x.aval.dtype != dtype for x in parts):
+        return None
+    return _among_zeros(eqn) if eqn.op.name == "unslice" else list(zip(parts, _side_by_side(eqn), strict=True))
+
+
+def _side_by_side(eqn: Eqn) -> list[Layout]:
+    whole, axis = contiguous(eqn.out), eqn.params["axis"]
+    starts = np.cumsum([0, *(x.aval.shape[axis] for x in eqn.inputs)])
+    return [whole._replace(offset=int(start) * whole.strides[axis]) for start in starts[:-1]]
+
+
+def _among_zeros(eqn: Eqn) -> list[tuple[Var, Layout]] | None:
+    """The slice, and along each axis what is before and behind it: none where a slice leaves gaps."""
+    shape, index, whole = eqn.params["shape"], eqn.params["index"], contiguous(eqn.out)
+    index = index if isinstance(index, tuple) else (index,)
+    known = all(type(i) is int or (isinstance(i, slice) and i.step in (None, 1)) for i in index)
+    if not known or not shape:
+        return None
+    view = Eqn(OPS["getitem"], (eqn.out,), {"index": index}, (eqn.inputs[0],))  # type: ignore[arg-type]
+    pieces: list[tuple[Var, Layout]] = [(eqn.inputs[0], _of_view(view, whole))]  # type: ignore[list-item]
+    ends = [(i % n, i % n + 1) if type(i) is int else i.indices(n)[:2] for i, n in zip(index, shape, strict=False)]
+    sizes, offset = list(shape), 0
+    for axis, (start, stop) in enumerate(ends):
+        for first, last in ((0, start), (stop, shape[axis])):
+            sizes[axis] = last - first
+            if last > first:
+                zeros = Var(Aval(tuple(sizes), eqn.out.aval.dtype))
+                pieces.append((zeros, whole._replace(offset=offset + first * whole.strides[axis])))
+        sizes[axis], offset = stop - start, offset + start * whole.strides[axis]
+    return pieces
+
+
+def _placed(graph: Graph, pieces: dict[Var, Any]) -> dict[Var, Layout]:
+    """Values that kernels make for one whole only, with their place in it."""
+    made = graph.producers()
+    uses = Counter(x for e in graph.eqns for x in e.inputs) + Counter(graph.outputs)
+    found: dict[Var, Layout] = {}
+    for part, layout in (piece for ps in pieces.values() for piece in ps or ()):
+        while uses[part] == 1 and part in made and made[part].op.name in ("reshape", "transpose") and layout:
+            layout, part = _before(made[part], layout), made[part].inputs[0]
+        if uses[part] == 1 and part in made and "cluster" in made[part].params and layout is not None:
+            found[part] = layout
+    return found
+
+
+def _put_in_place(part: Var, layout: Layout, layouts: Any, consts: dict[Var, np.ndarray], eqns: list[Eqn]) -> Var:
+    """The part, if it was made in its place, else a copy there."""
+    if layouts.get(part) == layout:
+        return part
+    if part not in layouts:  # zeros
+        source = Var(Aval((), part.aval.dtype))
+        consts[source] = np.zeros((), part.aval.dtype)
+        layouts[source], layouts[part] = contiguous(source), Layout(source, 0, (0,) * len(part.aval.shape))
+        eqns.append(Eqn(OPS["broadcast_to"], (source,), {"shape": part.aval.shape}, (part,)))
+    copy = as_cluster(_copy(part))
+    layouts[copy.out] = layout
+    eqns.append(copy)
+    return copy.out
+
+
+def _before(eqn: Eqn, layout: Layout) -> Layout | None:
+    """The layout of what a reshape or transpose looks at, if its result has this one."""
+    (source,) = eqn.inputs
+    if eqn.op.name == "transpose":
+        return layout._replace(strides=tuple(layout.strides[k] for k in inverse(eqn.params["order"])))
+    return _of_view(Eqn(OPS["reshape"], eqn.outs, {"shape": source.aval.shape}, (source,)), layout)  # type: ignore[arg-type]
 
 
 def _of_view(eqn: Eqn, source: Layout) -> Layout | None:
@@ -178,7 +267,8 @@ def _waits(
     for k, e in enumerate(graph.eqns):
         for root in _roots(e.inputs, layouts):
             readers.setdefault(root, set()).add(k)
-    checks = {k for k, e in enumerate(graph.eqns) if e.op.checks or has_open_size(e)}  # they may end the program
+    may_end = lambda e: e.op.checks or e.op.fails or has_open_size(e)  # the program, which then has written nothing
+    checks = {k for k, e in enumerate(graph.eqns) if may_end(e)}
     waits = {}
     for out, into in graph.donated.items():
         old, new = graph.inputs[into], graph.outputs[out]
@@ -213,8 +303,9 @@ def _may_replace(eqn: Eqn, new: Var, old: Var, same_memory: set[Var], layouts: d
         return True
     if eqn.params["body"].producers()[new].op.kind == "reduction":
         return False  # the accumulator would overwrite it before it is read
-    on_rows = not any(d in space.reduced for d in space.dims[old])
-    return space.dims[old] == space.dims[new] and (not space.reduced or on_rows)
+    on_rows = not runs_along(space.dims[old]) & space.reduced
+    one_run = not reads_total(eqn.params["body"].eqns, space)  # then nobody comes back for the old value of an element
+    return space.dims[old] == space.dims[new] and (on_rows or one_run)
 
 
 # ---- the arena -----------------------------------------------------------------------------------------------------

@@ -7,15 +7,17 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from sadl.compiler.blocks import blocks
 from sadl.compiler.cse import cse
 from sadl.compiler.dce import dce
 from sadl.compiler.fuse import fuse
 from sadl.compiler.ir import Graph, Var, print_graph, verify
 from sadl.compiler.memory import Plan, plan_memory
+from sadl.compiler.recompute import recompute
 from sadl.compiler.simplify import simplify
 from sadl.config import config
 
-PASSES = (simplify, cse, simplify, dce, fuse)  # the second simplify sees what cse has made equal
+PASSES = (simplify, cse, simplify, dce, fuse, recompute, blocks)  # the second simplify sees what cse has made equal
 
 log = logging.getLogger("sadl.compiler")
 

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from sadl.compiler import convolution, products, rows
 from sadl.compiler.cache import Kernel, folder, get_kernel
-from sadl.compiler.convolution import LOOPS, launches
 from sadl.compiler.ir import Atom, Eqn, Literal, Var, results_of
 from sadl.compiler.lower import Nest, Operand, lower, scratch_size
 from sadl.compiler.memory import ALIGN, Buffer, Layout, Plan
+from sadl.compiler.products import Launches
 from sadl.compiler.render import render
 from sadl.config import config
 from sadl.errors import SizeChangedError, explain
@@ -31,9 +32,12 @@ MSG_SIZE = (
 )
 
 TILE_ELEMENTS = 1 << 17  # a tile of a kernel reads and writes at least so many elements: some microseconds
-TILE_FLOPS = 2_000_000  # a tile of a product has at least so many operations,
-LARGE_TILE_FLOPS = 64_000_000  # rather so many where tiles enough are left: BLAS packs its operands anew for each
-MAX_TILES = 64
+LAUNCHES: dict[str, Callable[..., Launches | None]] = {  # operations that run as builtin loops
+    "matmul": products.launches,
+    **dict.fromkeys(convolution.LOOPS, convolution.launches),
+    **dict.fromkeys(("gather_rows", "scatter_rows"), rows.launches),
+}
+_none: Callable[..., None] = lambda *_: None
 
 
 class Program:
@@ -72,19 +76,10 @@ class Program:
         self._labels.append((eqn.op.name, size, eqn.where))
         if "cluster" in eqn.params:
             self._add_kernel(eqn)
-        elif eqn.op.name == "matmul" and self.native and (block := self._gemm_block(eqn)) is not None:
-            upper = block[4] if block[12] else block[3]
-            flops = 2 * block[3] * block[4] * block[5]
-            self._launch(
-                store.builtin(f"gemm_{eqn.out.aval.dtype}", folder()),
-                block,
-                upper,
-                _tile(upper, min(flops // TILE_FLOPS, max(6, flops // LARGE_TILE_FLOPS)), 64),
-            )
-        elif eqn.op.name in LOOPS and self.native and (loops := launches(eqn, self.plan.layouts, self._address)):
-            self._labels += [self._labels[-1]] * (len(loops.rows) - 1)
-            self._scratch = max(self._scratch, loops.scratch)
-            for name, block, upper, tile in loops.rows:
+        elif self.native and (found := LAUNCHES.get(eqn.op.name, _none)(eqn, self.plan.layouts, self._address)):
+            self._labels += [self._labels[-1]] * (len(found.rows) - 1)
+            self._scratch = max(self._scratch, found.scratch)
+            for name, block, upper, tile in found.rows:
                 self._launch(store.builtin(name, folder()), block, upper, tile)
         else:
             self.library_calls.append(eqn)
@@ -100,7 +95,7 @@ class Program:
         size = sum(
             np.prod([n for n, s in zip(nest.sizes, o.strides, strict=True) if s]) for o in nest.operands.values()
         )
-        tile = _tile(upper, int(size) // TILE_ELEMENTS)
+        tile = products.tile_of(upper, int(size) // TILE_ELEMENTS, 16)
         scratch = self._scratch_places(nest, upper, tile)
         if self.native:
             types = [t for _, t in source.parameters]
@@ -113,7 +108,7 @@ class Program:
     def _replaced(self, eqn: Eqn) -> dict[Var, Var]:
         """Which results of the equation are written over which inputs."""
         held = {self.plan.buffers[v]: v for v in self.plan.graph.inputs}
-        return {v: held[b] for v in eqn.outs if (b := self.plan.buffers[v]).kind == "input"}
+        return {v: held[b] for v in eqn.outs if (b := self.plan.buffers.get(v)) in held}
 
     def _launch(self, function: int, block: list[Any], upper: int, tile: int) -> None:
         if not self._segments or not isinstance(self._segments[-1], tuple):
@@ -160,26 +155,6 @@ class Program:
             return _pointer(self._consts[buffer.index]) + offset
         return buffer, offset
 
-    def _gemm_block(self, eqn: Eqn) -> list[Any] | None:
-        """Arguments of a BLAS product, with transposed operands as flags; None where it cannot take the operands."""
-        a, b = eqn.inputs
-        out = eqn.out
-        if not (isinstance(a, Var) and isinstance(b, Var) and len(a.aval.shape) == len(b.aval.shape) == 2):
-            return None
-        address = blas.gemm_address(out.aval.dtype.name) if a.aval.dtype == b.aval.dtype == out.aval.dtype else None
-        flags = [_flag(self.plan.layouts[x], x.aval.shape) for x in (a, b)]
-        if address is None or None in flags or 0 in (*a.aval.shape, *out.aval.shape):
-            return None
-        (trans_a, lda), (trans_b, ldb) = flags  # type: ignore[misc]
-        (m, k), n = a.aval.shape, out.aval.shape[1]
-        places = [self._address(a), lda, self._address(b), ldb, self._address(out), n]
-        item = out.aval.dtype.itemsize
-        if m >= n:  # cut the longer side of the result into tiles
-            steps = [0, (1 if trans_a == blas.TRANS else lda) * item, 0, n * item]
-        else:
-            steps = [1, 0, (ldb if trans_b == blas.TRANS else 1) * item, item]
-        return [address, trans_a, trans_b, m, n, k, *places, *steps]
-
     def _finish(self) -> None:
         """Put all blocks into one array and all launches into one table."""
         memory = _aligned(self._scratch)
@@ -195,7 +170,7 @@ class Program:
         self._alone = np.array([_pointer(self._table), 0], np.int64)
         self._together = self._alone.copy()
         self._run = KERNEL(store.builtin("run_table", folder())) if self._rows else None
-        self._multiplies = any(name == "matmul" or name in LOOPS for name, _, _ in self._labels)
+        self._multiplies = any(name == "matmul" or name in convolution.LOOPS for name, _, _ in self._labels)
         self._cuts = any(tile < upper for _, _, upper, tile in self._rows)
 
     def _scratch_patches(self) -> list[tuple[int, int, int]]:
@@ -330,14 +305,15 @@ class Program:
             try:
                 return eqn.op.run(*[r() for r in read], **eqn.params)
             except (ValueError, IndexError, np.linalg.LinAlgError) as error:
-                raise type(error)(explain(eqn.op.name, str(error), made_at=eqn.where)) from None
+                op, what, instead = getattr(error, "parts", (eqn.op.name, str(error), ""))
+                raise type(error)(explain(op, what, instead, eqn.where, eqn.layer or None)) from None
 
         def step() -> None:
             results = results_of(run())
             for v, result in zip(eqn.outs, results, strict=True):
                 if np.shape(result) != v.aval.shape:
                     what = MSG_SIZE.format(np.shape(result), v.aval.shape)
-                    raise SizeChangedError(explain(eqn.op.name, what, "call it outside", eqn.where))
+                    raise SizeChangedError(explain(eqn.op.name, what, "call it outside", eqn.where, eqn.layer or None))
                 np.copyto(self._array(v), result)
 
         return run if eqn.op.checks else step
@@ -410,23 +386,6 @@ def _pointer(array: np.ndarray) -> int:
 def _bits(value: float) -> int:
     """A floating number as the eight bytes of a slot."""
     return struct.unpack("<q", struct.pack("<d", float(value)))[0]
-
-
-def _flag(layout: Layout, shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """(transpose flag, leading dimension) with which BLAS reads the layout, or None."""
-    (rows, columns), (s, t) = shape, layout.strides
-    if (t == 1 or columns == 1) and (s >= columns or rows == 1):
-        return blas.NO_TRANS, max(s, columns)
-    if (s == 1 or rows == 1) and (t >= rows or columns == 1):
-        return blas.TRANS, max(t, rows)
-    return None
-
-
-def _tile(upper: int, tiles: int, multiple: int = 16) -> int:
-    """How much of the range 0..upper a tile has if there are to be about so many: a `multiple` where it is long."""
-    tiles = max(1, min(tiles, MAX_TILES, upper))
-    tile = -(-upper // tiles)
-    return min(upper, -(-tile // multiple) * multiple) if upper > multiple else tile
 
 
 def _spread(nest: Nest, operand: Operand, tile: int) -> int:

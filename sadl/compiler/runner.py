@@ -1,7 +1,8 @@
 """runner: a program bound to the objects of the caller.
 
-Takes two equal shots; builds their programs; on each call fetches the inputs, runs, and puts back what the function
-would have changed: state in place, `.grad`s, and results, which the surroundings can differentiate where they could.
+Takes a shot, and which of its inputs are constants; builds its programs. On each call fetches the inputs, runs, and
+puts back what the function would have changed: state in place, `.grad`s, and results, which the surroundings can
+differentiate where they could.
 """
 
 import itertools
@@ -16,7 +17,7 @@ from sadl.compiler.ir import Atom, Graph, Var, evaluate, verify
 from sadl.compiler.joint import split
 from sadl.compiler.pipeline import plan
 from sadl.compiler.program import Program
-from sadl.compiler.shot import Shot, same
+from sadl.compiler.shot import Shot
 from sadl.config import config
 from sadl.errors import CaptureError, explain
 from sadl.op import Op
@@ -28,9 +29,8 @@ from sadl.tree import LEAF, unflatten
 class Runner:
     """Runs calls of one signature. `programs` are the forward and, where a gradient may flow, the backward."""
 
-    def __init__(self, first: Shot, second: Shot) -> None:
-        constants = same(first, second)
-        shot = self.shot = _returned_once(second, constants)
+    def __init__(self, shot: Shot, constants: set[int]) -> None:
+        shot = self.shot = replace(_returned_once(shot, constants), result=None)
         graph, self._live_inputs = _without_constants(shot, constants)
         if config.verify:
             verify(graph)

@@ -73,6 +73,7 @@ def take(fn: Callable[..., Any], leaves: list[Any], structure: Structure) -> Sho
                     capture.argument_ids |= {id(x), id(given[i])}
             args, kwargs = unflatten(structure, given)
             shot = _describe(capture, fn(*args, **kwargs))
+        capture.require_followed()
     except BaseException:
         capture.roll_back()
         raise
@@ -230,14 +231,15 @@ def _constants(first: Shot, second: Shot) -> set[int]:
         if a.kind == "held" and a.held is not b.held:
             if _place(second.capture.raws[i]) in given:
                 raise CaptureError(explain("compile", MSG_LEFT, "use the Tensor itself", b.where))
-            if not _equal(first.capture.at_first(i), second.capture.at_first(i)):
+            again = _place(first.capture.raws[i]) == _place(second.capture.raws[i])  # a view like data[:8]
+            if not again and not _equal(first.capture.at_first(i), second.capture.at_first(i)):
                 raise _changed("an array that is made anew on each call changed its values", b.where)
             if i in second.gradients:
                 raise CaptureError(
                     explain("compile", MSG_ANEW, "make it outside, or from recorded operations", b.where)
                 )
-            if _place(first.capture.raws[i]) != _place(second.capture.raws[i]):
-                constants.add(i)  # otherwise a view like data[:8], made anew but of the same memory: an input as well
+            if not again:
+                constants.add(i)
         elif a.held is not b.held:
             raise _changed("another Tensor's .grad is read", b.where)
     return constants

@@ -5,10 +5,11 @@ chains of views, powers by small constants, and arithmetic on constants. Each ru
 operation it looks at: it sees the equation and how its inputs are made, and gives a replacement or None.
 """
 
+import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -83,6 +84,61 @@ def _as(name: str, eqn: Eqn, *inputs: Atom, **params: Any) -> Eqn:
 # ---- rules ---------------------------------------------------------------------------------------------------------
 
 
+def join_slices(eqn: Eqn, made: Made) -> list[Eqn] | None:
+    """A sum of slices put among zeros, which together fill an axis, is their concatenation: the gradient of a split."""
+    parts = _summed_slices(eqn, eqn.out.aval, made)
+    if parts is None:
+        return None
+    axis, size = parts[0].axis, _shape(eqn.out)[parts[0].axis]
+    parts.sort(key=lambda part: part.start)
+    fits = all(a.stop == b.start for a, b in itertools.pairwise(parts)) and {part.axis for part in parts} == {axis}
+    if not fits or parts[0].start != 0 or parts[-1].stop != size:
+        return None
+    shapes = [(*_shape(eqn.out)[:axis], p.stop - p.start, *_shape(eqn.out)[axis + 1 :]) for p in parts]
+    whole = [Var(Aval(shape, eqn.out.aval.dtype)) for shape in shapes]  # an axis that an integer took comes back
+    eqns = [
+        replace(_as("reshape", eqn, p.value, shape=v.aval.shape), outs=(v,)) for p, v in zip(parts, whole, strict=True)
+    ]
+    return [*eqns, _as("concatenate", eqn, *whole, axis=axis)]
+
+
+class _Slice(NamedTuple):
+    axis: int
+    start: int
+    stop: int
+    value: Atom
+
+
+def _summed_slices(eqn: Eqn, aval: Aval, made: Made) -> list[_Slice] | None:
+    """Each slice in a tree of sums; None where something else is in it."""
+    found, left = [], [eqn]
+    while left:
+        e = left.pop()
+        part = _one_slice(e) if e.op.name == "unslice" else None
+        sides = [made.get(x) for x in e.inputs if isinstance(x, Var)] if e.op.name == "add" else []
+        if e.out.aval != aval or not (part or (len(sides) == 2 and None not in sides)):
+            return None
+        if part:
+            found.append(part)
+        left += sides  # type: ignore[arg-type]
+    return found
+
+
+def _one_slice(eqn: Eqn) -> _Slice | None:
+    """What an `unslice` puts where, if its index takes a part of one axis and all of the others."""
+    shape, index = eqn.params["shape"], eqn.params["index"]
+    index = index if isinstance(index, tuple) else (index,)
+    parts = []
+    for k, (i, n) in enumerate(zip(index, shape, strict=False)):
+        if isinstance(i, int) and not isinstance(i, bool):
+            parts.append((k, i % n, i % n + 1))
+        elif not isinstance(i, slice) or i.step not in (None, 1):
+            return None
+        elif (ends := i.indices(n)[:2]) != (0, n):
+            parts.append((k, *ends))
+    return _Slice(*parts[0], eqn.inputs[0]) if len(parts) == 1 and parts[0][1] < parts[0][2] else None
+
+
 def fold_constants(eqn: Eqn, made: Made) -> Atom | None:
     """Arithmetic on numbers alone is done now."""
     if eqn.op.kind != "elementwise" or not eqn.inputs or _shape(eqn.out) != ():
@@ -92,6 +148,14 @@ def fold_constants(eqn: Eqn, made: Made) -> Atom | None:
     with np.errstate(all="ignore"):
         value = eqn.op.run(*(np.asarray(x.value)[()] if eqn.params else x.value for x in eqn.inputs), **eqn.params)  # type: ignore[union-attr]
     return Literal(np.asarray(value, eqn.out.aval.dtype)[()])
+
+
+def fold_full(eqn: Eqn, made: Made) -> Atom | None:
+    """One constant number, as the gradient that every backward starts from."""
+    number = eqn.inputs[1]
+    if _shape(eqn.out) != () or not isinstance(number, Literal) or eqn.out.aval.dtype.kind not in "fiub":
+        return None
+    return _scalar(np.asarray(number.value, eqn.out.aval.dtype))
 
 
 def drop_broadcast(eqn: Eqn, made: Made) -> Eqn | None:
@@ -210,7 +274,7 @@ def constant_reshape(eqn: Eqn, made: Made) -> Eqn | None:
 
 
 RULES: dict[str, list[Rule]] = {
-    "add": [_neutral(0, 1), _neutral(0, 0), add_negative],
+    "add": [_neutral(0, 1), _neutral(0, 0), add_negative, join_slices],
     "subtract": [_neutral(0, 1)],
     "multiply": [_neutral(1, 1), _neutral(1, 0)],
     "divide": [_neutral(1, 1)],
@@ -220,6 +284,7 @@ RULES: dict[str, list[Rule]] = {
     "cast": [drop_cast],
     "copy": [drop_copy],
     "detach": [drop_copy],
+    "full_like": [fold_full],
     "assign": [lambda eqn, made: eqn.inputs[1]],
     "reshape": [constant_reshape, drop_view, merge_reshape],
     "broadcast_to": [drop_view, merge_broadcast],

@@ -22,6 +22,7 @@ from sadl.functional.convolution import conv1d, conv2d, conv_transpose1d, conv_t
 from sadl.functional.dropout import dropout
 from sadl.functional.linear import embedding, linear, one_hot
 from sadl.functional.loss import (
+    binary_cross_entropy,
     binary_cross_entropy_with_logits,
     cross_entropy,
     huber_loss,
@@ -39,6 +40,7 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
+    "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "conv1d",
     "conv2d",

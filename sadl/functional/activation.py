@@ -3,7 +3,8 @@
 Takes plain arrays or Tensors and gives the same kind; Python scalars are the only constants, so that float32 stays
 float32. Gradients and fused kernels follow from the operations used.
 
-All but `relu` and `leaky_relu` compute integers and bools in float64.
+All but `relu` compute integers and bools in float64; complex numbers are refused. At -inf, `gelu` and `silu` are NaN,
+as in torch, since they are products of x and 0.
 """
 
 import math
@@ -12,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from sadl.errors import explain
-from sadl.functional.checks import floating
-from sadl.ops.elementwise import erf_ as erf
+from sadl.functional.checks import factor, floating, number, numbers, require_axis, shape_of
+from sadl.ops.elementwise import erf_
 from sadl.tape import no_grad
 
 __all__ = [
@@ -34,24 +35,28 @@ __all__ = [
 
 def relu(x: Any) -> Any:
     """max(0, x), element by element: shape and dtype of `x`. The gradient at 0 is 0; NaN stays NaN."""
+    x = numbers("relu", x, kinds="fiub")
     return np.where(x <= 0, 0, x)
 
 
-def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
+def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
     """x where x > 0, else negative_slope * x: shape of `x`, its dtype if floating.
 
-    Maas, Hannun & Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.
+    Maas, Hannun & Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013. `negative_slope` is a
+    number, or an array that broadcasts to `x`, which may be learned: He et al., "Delving deep into rectifiers", 2015.
     """
-    return np.where(x > 0, x, negative_slope * x)
+    x = floating("leaky_relu", x)
+    return np.where(x > 0, x, factor("leaky_relu", "negative_slope", negative_slope, shape_of(x)) * x)
 
 
-def elu(x: Any, alpha: float = 1.0) -> Any:
+def elu(x: Any, alpha: Any = 1.0) -> Any:
     """x where x > 0, else alpha * (exp(x) - 1): shape of `x`, its dtype if floating.
 
     Clevert, Unterthiner & Hochreiter, "Fast and accurate deep network learning by exponential linear units", 2015.
+    `alpha` is a number, or an array that broadcasts to `x`.
     """
-    x = floating(x)
-    return np.where(x > 0, x, alpha * np.expm1(np.where(x > 0, 0, x)))
+    x = floating("elu", x)
+    return np.where(x > 0, x, factor("elu", "alpha", alpha, shape_of(x)) * np.expm1(np.where(x > 0, 0, x)))
 
 
 def gelu(x: Any, approximate: str = "none") -> Any:
@@ -62,12 +67,21 @@ def gelu(x: Any, approximate: str = "none") -> Any:
     Raises:
         ValueError: `approximate` is neither "none" nor "tanh".
     """
-    x = floating(x)
+    x = floating("gelu", x)
     if approximate == "none":
-        return x * (0.5 + 0.5 * erf(x * math.sqrt(0.5)))
+        return x * (0.5 + 0.5 * erf_(x * math.sqrt(0.5)))
     if approximate == "tanh":
-        return x * (0.5 + 0.5 * np.tanh(x * (math.sqrt(2 / math.pi) * (1 + 0.044715 * x * x))))
+        near = np.clip(x, -10, 10)  # where tanh is not yet 1 in any dtype; the cube of more could overflow
+        return x * (0.5 + 0.5 * np.tanh(near * (math.sqrt(2 / math.pi) * (1 + 0.044715 * near * near))))
     raise ValueError(explain("gelu", f"no approximation {approximate!r}", '"none" or "tanh"'))
+
+
+def erf(x: Any) -> Any:
+    """2/sqrt(pi) * integral of exp(-t*t) from 0 to x, the error function: shape of `x`, its dtype if floating.
+
+    Accurate to two units of the last place of float32 and of float64.
+    """
+    return erf_(floating("erf", x))
 
 
 def decay(x: Any) -> Any:
@@ -80,20 +94,23 @@ def sigmoid(x: Any) -> Any:
 
     Written as exp(-|x|) / (1 + exp(-|x|)) where x < 0, so that nothing overflows and small values keep their digits.
     """
-    x = floating(x)
+    return _sigmoid(floating("sigmoid", x))
+
+
+def _sigmoid(x: Any) -> Any:
     e = decay(x)
     return np.where(x > 0, 1, e) / (1 + e)
 
 
 def silu(x: Any) -> Any:
     """x * sigmoid(x), also called swish: shape of `x`, its dtype if floating. Hendrycks & Gimpel, as for `gelu`."""
-    x = floating(x)
-    return x * sigmoid(x)
+    x = floating("silu", x)
+    return x * _sigmoid(x)
 
 
 def tanh(x: Any) -> Any:
     """The hyperbolic tangent, element by element: shape of `x`, its dtype if floating."""
-    return np.tanh(floating(x))
+    return np.tanh(floating("tanh", x))
 
 
 def softplus(x: Any, beta: float = 1.0) -> Any:
@@ -103,9 +120,8 @@ def softplus(x: Any, beta: float = 1.0) -> Any:
     Raises:
         ValueError: `beta` is 0 or negative.
     """
-    if not beta > 0:
-        raise ValueError(explain("softplus", f"beta={beta} is not positive"))
-    x = floating(x) if beta == 1 else floating(x) * beta
+    x, beta = floating("softplus", x), number("softplus", "beta", beta, 0, above=True)
+    x = x if beta == 1 else x * beta
     y = relu(x) + np.log1p(decay(x))
     return y if beta == 1 else y / beta
 
@@ -120,10 +136,16 @@ def _top(x: Any, axis: Any) -> Any:
 
 
 def _finite_top(x: Any, axis: Any) -> Any:
-    """The same, but 0 where it is infinite, since inf - inf would be NaN."""
+    """The same, but a finite number where it is infinite, since inf - inf would be NaN."""
     with no_grad():
-        top = _top(x, axis)
-        return np.where(np.isfinite(top), top, 0)
+        limit = float(np.finfo(x.dtype).max)
+        return np.clip(_top(x, axis), -limit, limit)
+
+
+def _rows(op: str, x: Any, axis: Any) -> Any:
+    x = floating(op, x)
+    require_axis(op, shape_of(x), axis)
+    return x
 
 
 def softmax(x: Any, axis: Any = -1) -> Any:
@@ -131,9 +153,10 @@ def softmax(x: Any, axis: Any = -1) -> Any:
 
     The maximum is subtracted first, so that nothing overflows. A row of -inf only has no distribution: it gives NaN.
     Raises:
-        ValueError: `axis` is not one of `x`, or is of size 0.
+        AxisError, ValueError: `axis` is not one of `x`, or is of size 0.
+        TypeError: it is no integer.
     """
-    x = floating(x)
+    x = _rows("softmax", x, axis)
     e = np.exp(x - _top(x, axis))
     return e / np.sum(e, axis=axis, keepdims=True)
 
@@ -150,7 +173,7 @@ def log_softmax(x: Any, axis: Any = -1) -> Any:
 
     Shape, dtype and errors as in `softmax`.
     """
-    x = floating(x)
+    x = _rows("log_softmax", x, axis)
     shifted = x - _top(x, axis)
     return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
 
@@ -160,7 +183,7 @@ def logsumexp(x: Any, axis: Any = -1, keepdims: bool = False) -> Any:
 
     A row of -inf only gives -inf, with gradient 0. Errors as in `softmax`.
     """
-    x = floating(x)
+    x = _rows("logsumexp", x, axis)
     top = _finite_top(x, axis)
     total = np.sum(np.exp(x - top), axis=axis, keepdims=True)
     empty = total == 0

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from sadl.errors import ShapeError, explain
-from sadl.functional.checks import shape_of
+from sadl.functional.checks import is_whole, numbers, shape_of
 from sadl.ops import convolution as table
-from sadl.tape import as_array, bind
+from sadl.tape import bind
 
 Sizes = tuple[int, ...]
 
@@ -99,7 +99,7 @@ def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride
 
     `kernel_size` is an integer or two, the rest as in `conv2d`, and so are the errors. Dtype of `x`.
     """
-    x = as_array(x)
+    x = numbers("unfold", x)
     require_axes("unfold", x, 2)
     kernel, stride = sizes("unfold", "kernel_size", kernel_size, 2), sizes("unfold", "stride", stride, 2)
     dilation = sizes("unfold", "dilation", dilation, 2)
@@ -123,7 +123,7 @@ def as_rows(x: Any, ndim: int) -> Any:
 
 
 def _conv(op: str, ndim: int, x: Any, w: Any, b: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
-    x, w = as_array(x), as_array(w)
+    x, w = numbers(op, x), numbers(op, w, "weights")
     require_axes(op, x, ndim)
     stride, dilation = sizes(op, "stride", stride, ndim), sizes(op, "dilation", dilation, ndim)
     _require_weights(op, x, w, b, ndim, groups, out=0)
@@ -146,15 +146,12 @@ def _transposed(
     groups: Any,
     dilation: Any,
 ) -> Any:
-    x, w = as_array(x), as_array(w)
+    x, w = numbers(op, x), numbers(op, w, "weights")
     require_axes(op, x, ndim)
     stride, dilation = sizes(op, "stride", stride, ndim), sizes(op, "dilation", dilation, ndim)
     _require_weights(op, x, w, b, ndim, groups, out=1)
     pads = tuple((p, p) for p in sizes(op, "padding", padding, ndim, least=0))
-    more = sizes(op, "output_padding", output_padding, ndim, least=0)
-    if any(m >= s for m, s in zip(more, stride, strict=True)):
-        what = f"output_padding={output_padding} is not smaller than stride={stride}: no convolution has such an input"
-        raise ValueError(explain(op, what, "a smaller output_padding, or np.pad of the result"))
+    more = output_paddings(op, output_padding, stride)
     given = zip(shape_of(x)[2:], shape_of(w)[2:], stride, pads, dilation, more, strict=True)
     size = tuple((n - 1) * s - 2 * p[0] + d * (k - 1) + 1 + m for n, k, s, p, d, m in given)
     if min(size) < 1:
@@ -177,7 +174,7 @@ def of_images(values: tuple[Any, ...], height: Any) -> tuple[Any, ...]:
 def sizes(op: str, name: str, value: Any, ndim: int, least: int = 1) -> Sizes:
     """An integer for all dimensions, or one for each, as a tuple."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * ndim
-    if len(values) != ndim or not all(isinstance(n, (int, np.integer)) and n >= least for n in values):
+    if len(values) != ndim or not all(is_whole(n) and n >= least for n in values):
         need = f"a whole number >= {least}" + (f", or {ndim} of them" if ndim > 1 else "")
         raise ValueError(explain(op, f"{name}={value!r} was given", need))
     return tuple(map(int, values))
@@ -193,8 +190,17 @@ def paddings(op: str, padding: Any, kernel: Sizes, stride: Sizes, dilation: Size
         lost = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return tuple((n // 2, n - n // 2) for n in lost)
     if isinstance(padding, str):
-        raise ValueError(explain(op, f"no padding {padding!r}", 'numbers, "same" or "valid"'))
+        need = 'numbers, "same" or "valid"; or np.pad of the input, which has other modes'
+        raise ValueError(explain(op, f"no padding {padding!r}", need))
     return tuple((p, p) for p in sizes(op, "padding", padding, len(kernel), least=0))
+
+
+def output_paddings(op: str, output_padding: Any, stride: Sizes) -> Sizes:
+    more = sizes(op, "output_padding", output_padding, len(stride), least=0)
+    if any(m >= s for m, s in zip(more, stride, strict=True)):
+        what = f"output_padding={output_padding} is not smaller than stride={stride}: no convolution has such an input"
+        raise ValueError(explain(op, what, "a smaller output_padding, or np.pad of the result"))
+    return more
 
 
 def require_axes(op: str, x: Any, ndim: int) -> None:
@@ -217,7 +223,7 @@ def require_room(op: str, size: Sizes, kernel: Sizes, pads: Any, dilation: Sizes
 def _require_weights(op: str, x: Any, w: Any, b: Any, ndim: int, groups: Any, out: int) -> None:
     """`out` is the axis of the weights that counts the channels of the result, in all groups or in one."""
     shape, channels = shape_of(w), shape_of(x)[1]
-    if not isinstance(groups, (int, np.integer)) or groups < 1:
+    if not is_whole(groups) or groups < 1:
         raise ValueError(explain(op, f"groups={groups!r} was given", "a whole number >= 1"))
     if len(shape) != ndim + 2 or 0 in shape:
         need = f"(O, C / groups, {'kh, kw' if ndim == 2 else 'k'})" if out == 0 else "(C, O / groups, ...)"
@@ -230,6 +236,6 @@ def _require_weights(op: str, x: Any, w: Any, b: Any, ndim: int, groups: Any, ou
     if channels != need_channels:
         what = f"an input of shape {shape_of(x)} has {channels} channels, weights of shape {shape} take {need_channels}"
         raise ShapeError(explain(op, f"{what} (groups={groups})", f"an input with {need_channels} channels"))
-    if b is not None and shape_of(b) != (outer,):
+    if b is not None and shape_of(numbers(op, b, "a bias")) != (outer,):
         what = f"a bias of shape {shape_of(b)} for {outer} output channels"
         raise ShapeError(explain(op, what, f"a bias of shape ({outer},)"))

@@ -12,10 +12,12 @@ import numpy as np
 from sadl.errors import ShapeError, explain
 from sadl.functional.activation import decay, log_softmax, relu
 from sadl.functional.checks import (
-    between,
     class_indices,
     floating,
     in_dtype_of,
+    is_whole,
+    number,
+    numbers,
     pick,
     require_broadcast,
     require_fit,
@@ -29,7 +31,7 @@ _REDUCTIONS: dict[str, Callable[[Any], Any]] = {"mean": np.mean, "sum": np.sum, 
 
 def _reduction(op: str, name: str, **more: Callable[[Any], Any]) -> Any:
     known = _REDUCTIONS | more
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         *others, last = (f'"{n}"' for n in known)
         raise ValueError(explain(op, f"no reduction {name!r}", f"{', '.join(others)} or {last}"))
     return known[name]
@@ -63,18 +65,20 @@ def cross_entropy(
         TypeError: `targets` are neither integers nor floats.
         ValueError: another reduction, `label_smoothing` not in [0, 1], or `ignore_index` for probabilities.
     """
-    logits, targets = floating(logits), as_array(targets)
-    smoothing = between("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
+    logits, targets = floating("cross_entropy", logits), as_array(targets)
+    smoothing = number("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
     if targets.dtype.kind != "f":
-        return _nll("cross_entropy", log_softmax(logits), targets, reduction, smoothing, ignore_index, weight)
+        indices = _indices("cross_entropy", logits, targets)
+        return _nll("cross_entropy", log_softmax(logits), indices, reduction, smoothing, ignore_index, weight)
     reduce = _reduction("cross_entropy", reduction)
     require_fit("cross_entropy", logits, targets, shape_of(logits), "probabilities of the shape of the logits")
     if ignore_index is not None:
         what = f"ignore_index={ignore_index} was given, but targets are probabilities"
         raise ValueError(explain("cross_entropy", what, "probabilities of 0 for what does not count"))
     targets = targets if smoothing == 0 else (1 - smoothing) * targets + smoothing / logits.shape[-1]
-    weight = _class_weights("cross_entropy", logits, weight)
-    return reduce(-np.sum((targets if weight is None else targets * weight) * log_softmax(logits), axis=-1))
+    targets = _scaled(targets, _class_weights("cross_entropy", logits, weight))
+    # what cannot be (logit -inf) and is not said to be (probability 0) costs nothing: the limit of t * log(t) at 0
+    return reduce(-np.sum(targets * np.where(targets == 0, 0, log_softmax(logits)), axis=-1))
 
 
 def nll_loss(
@@ -88,17 +92,23 @@ def nll_loss(
 
     Other arguments and errors as in `cross_entropy`, which is this after `log_softmax`.
     """
-    return _nll("nll_loss", floating(log_probabilities), targets, reduction, 0.0, ignore_index, weight)
+    logp = floating("nll_loss", log_probabilities)
+    return _nll("nll_loss", logp, _indices("nll_loss", logp, targets), reduction, 0.0, ignore_index, weight)
+
+
+def _indices(op: str, x: Any, targets: Any) -> Any:
+    indices = class_indices(op, targets)
+    require_fit(op, x, indices, shape_of(x)[:-1], "one class index per row: the input's shape without its last axis")
+    return indices
 
 
 def _nll(
-    op: str, logp: Any, targets: Any, reduction: str, smoothing: float, ignore_index: int | None, weight: Any
+    op: str, logp: Any, indices: Any, reduction: str, smoothing: float, ignore_index: int | None, weight: Any
 ) -> Any:
     reduce = _reduction(op, reduction)
-    indices = class_indices(op, targets)
-    need = "one class index per row: the input's shape without its last axis"
-    require_fit(op, logp, indices, shape_of(logp)[:-1], need)
     weight = _class_weights(op, logp, weight)
+    if ignore_index is not None and not is_whole(ignore_index):
+        raise TypeError(explain(op, f"ignore_index={ignore_index!r} is no index", "an integer, or None"))
     kept = None if ignore_index is None else indices != ignore_index
     indices = indices if kept is None else np.where(kept, indices, 0)
     counts = None if weight is None else pick(op, np.broadcast_to(weight, shape_of(logp)), indices, _IGNORE)
@@ -126,7 +136,7 @@ def _scaled(x: Any, factor: Any) -> Any:
 def _class_weights(op: str, logp: Any, weight: Any) -> Any:
     if weight is None:
         return None
-    weight = as_array(weight)
+    weight = numbers(op, weight, "weight", "fiub")
     if weight.shape != shape_of(logp)[-1:]:
         what = f"weight of shape {weight.shape} does not fit an input of shape {shape_of(logp)}"
         raise ShapeError(explain(op, what, "one weight per class"))
@@ -160,22 +170,41 @@ def huber_loss(x: Any, targets: Any, reduction: str = "mean", delta: float = 1.0
     Raises:
         ValueError: `delta` is 0 or negative.
     """
-    reduce = _reduction("huber_loss", reduction)
-    if not delta > 0:
-        raise ValueError(explain("huber_loss", f"delta={delta} is not positive"))
+    reduce, delta = _reduction("huber_loss", reduction), number("huber_loss", "delta", delta, 0, above=True)
     size = np.absolute(_difference("huber_loss", x, targets))
     near = np.minimum(size, delta)
     return reduce(near * near * 0.5 + (size - near) * delta)
 
 
 def _difference(op: str, x: Any, targets: Any) -> Any:
-    x = floating(x)
-    targets = in_dtype_of(x, targets)
-    require_same_shape(op, x, targets)
+    x, targets = _predictions(op, x, targets)
     return x - targets
 
 
+def _predictions(op: str, x: Any, targets: Any) -> tuple[Any, Any]:
+    """Predictions and targets of one shape; targets of whole numbers in the dtype of the predictions."""
+    x = floating(op, x)
+    targets = in_dtype_of(x, numbers(op, targets, "targets", "fiub"))
+    require_same_shape(op, x, targets)
+    return x, targets
+
+
 # ---- probabilities -------------------------------------------------------------------------------------------------
+
+
+def binary_cross_entropy(probabilities: Any, targets: Any, reduction: str = "mean", weight: Any = None) -> Any:
+    """-(t * log(p) + (1 - t) * log(1 - p)) for yes and no; from logits, `binary_cross_entropy_with_logits` is exact.
+
+    A logarithm is -100 at least, as in torch, so that what was certain and is wrong costs 100; its gradient is 0 there.
+    Arguments, shapes and errors as there; what is not in [0, 1] gives NaN.
+    """
+    reduce = _reduction("binary_cross_entropy", reduction)
+    p, targets = _predictions("binary_cross_entropy", probabilities, targets)
+    weight = _weights("binary_cross_entropy", p, "weight", weight)
+    never, always = p == 0, p == 1
+    yes = np.where(never, 100, np.minimum(-np.log(np.where(never, 1, p)), 100))
+    no = np.where(always, 100, -np.log1p(-np.where(always, 0, p)))
+    return reduce(_scaled(targets * yes + (1 - targets) * no, weight))
 
 
 def binary_cross_entropy_with_logits(
@@ -195,15 +224,19 @@ def binary_cross_entropy_with_logits(
     """
     op = "binary_cross_entropy_with_logits"
     reduce = _reduction(op, reduction)
-    logits = floating(logits)
-    targets, weight, pos_weight = (v if v is None else in_dtype_of(logits, v) for v in (targets, weight, pos_weight))
-    require_same_shape(op, logits, targets)
-    for name, value in (("weight", weight), ("pos_weight", pos_weight)):
-        if value is not None:
-            require_broadcast(op, name, value.shape, logits.shape, "one number, or one per element of the last axes")
+    logits, targets = _predictions(op, logits, targets)
+    weight, pos_weight = _weights(op, logits, "weight", weight), _weights(op, logits, "pos_weight", pos_weight)
     tail = np.log1p(decay(logits))
     yes, no = np.where(logits > 0, 0, -logits) + tail, relu(logits) + tail  # -log(p) and -log(1 - p)
     return reduce(_scaled(targets * _scaled(yes, pos_weight) + (1 - targets) * no, weight))
+
+
+def _weights(op: str, logits: Any, name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    value = in_dtype_of(logits, numbers(op, value, name, "fiub"))
+    require_broadcast(op, name, shape_of(value), shape_of(logits), "one number, or one per element of the last axes")
+    return value
 
 
 def kl_div(log_probabilities: Any, targets: Any, reduction: str = "mean", log_target: bool = False) -> Any:
@@ -220,11 +253,16 @@ def kl_div(log_probabilities: Any, targets: Any, reduction: str = "mean", log_ta
         ShapeError: the shapes differ.
         ValueError: another reduction.
     """
-    reduce = _reduction("kl_div", reduction, batchmean=lambda losses: np.sum(losses) / losses.shape[0])
-    logp = floating(log_probabilities)
-    targets = in_dtype_of(logp, targets)
-    require_same_shape("kl_div", logp, targets)
+    reduce = _reduction("kl_div", reduction, batchmean=_batchmean)
+    logp, targets = _predictions("kl_div", log_probabilities, targets)
     if log_target:
         return reduce(np.exp(targets) * (targets - logp))
-    positive = targets > 0
-    return reduce(np.where(positive, targets * (np.log(np.where(positive, targets, 1)) - logp), 0))
+    known = targets == 0  # where the logarithm is not needed
+    return reduce(targets * (np.log(np.where(known, 1, targets)) - np.where(known, 0, logp)))
+
+
+def _batchmean(losses: Any) -> Any:
+    if losses.shape[:1] in ((), (0,)):
+        what = f"an input of shape {losses.shape} has no examples along axis 0"
+        raise ShapeError(explain("kl_div", what, 'shape (n, classes), or reduction="mean"'))
+    return np.sum(losses) / losses.shape[0]

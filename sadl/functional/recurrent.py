@@ -12,24 +12,29 @@ from typing import Any
 import numpy as np
 
 from sadl.errors import ShapeError, explain
-from sadl.functional.checks import shape_of
+from sadl.functional.activation import relu
+from sadl.functional.checks import floating, shape_of
 from sadl.ops.movement import unstack
 from sadl.tape import as_array, bind
 
 State = tuple[Any, ...]
 
 
-def rnn_cell(x: Any, h: Any, W_ih: Any, W_hh: Any, b_ih: Any = None, b_hh: Any = None) -> Any:
+def rnn_cell(
+    x: Any, h: Any, W_ih: Any, W_hh: Any, b_ih: Any = None, b_hh: Any = None, nonlinearity: str = "tanh"
+) -> Any:
     """h' = tanh(W_ih x + b_ih + W_hh h + b_hh): `x` (N, input), `h` (N, hidden); result (N, hidden).
 
     Args:
         x, h: the input and the state before it.
         W_ih, W_hh: (hidden, input) and (hidden, hidden).
         b_ih, b_hh: (hidden,) each, or None.
+        nonlinearity: "tanh", or "relu" in its place.
     Raises:
         ShapeError: the shapes do not fit together.
+        ValueError: another nonlinearity.
     """
-    return _cell("rnn_cell", "rnn", x, (h,), W_ih, W_hh, b_ih, b_hh)[0]
+    return _cell("rnn_cell", kind_of("rnn_cell", nonlinearity), x, (h,), W_ih, W_hh, b_ih, b_hh)[0]
 
 
 def lstm_cell(x: Any, state: Any, W_ih: Any, W_hh: Any, b_ih: Any = None, b_hh: Any = None) -> State:
@@ -44,7 +49,7 @@ def lstm_cell(x: Any, state: Any, W_ih: Any, W_hh: Any, b_ih: Any = None, b_hh: 
     Raises:
         ShapeError: the shapes do not fit together.
     """
-    return _cell("lstm_cell", "lstm", x, tuple(state), W_ih, W_hh, b_ih, b_hh)
+    return _cell("lstm_cell", "lstm", x, state, W_ih, W_hh, b_ih, b_hh)
 
 
 def gru_cell(x: Any, h: Any, W_ih: Any, W_hh: Any, b_ih: Any = None, b_hh: Any = None) -> Any:
@@ -77,7 +82,7 @@ def unroll(
     """A cell run along sequences `x` (N, T, input): (all h, of shape (N, T, hidden); the last state).
 
     Args:
-        kind: "rnn", "lstm" or "gru"; what the weights are is said at `rnn_cell`, `lstm_cell` and `gru_cell`.
+        kind: "rnn", "rnn_relu", "lstm" or "gru"; what the weights are is said at `rnn_cell` and the other cells.
         x: T >= 1 inputs for each of N sequences.
         state: the state before the first input, (h,) or (h, c).
         reverse: begin with the last input; the outputs stay in the order of the inputs.
@@ -87,7 +92,7 @@ def unroll(
     """
     if kind not in _STEPS:
         raise ValueError(explain("unroll", f"no kind {kind!r}", ", ".join(map(repr, _STEPS))))
-    x = as_array(x)
+    x, state = floating(kind, x), _floats(kind, state)
     if len(shape_of(x)) != 3 or shape_of(x)[1] < 1:
         raise ShapeError(explain(kind, f"an input of shape {shape_of(x)} was given", "(N, T, input) with T >= 1"))
     gates, step = _prepare(kind, kind, x, state, W_ih, W_hh, b_ih, b_hh)
@@ -98,8 +103,26 @@ def unroll(
     return np.stack(outs[::-1] if reverse else outs, 1), state
 
 
-def _cell(op: str, kind: str, x: Any, state: State, W_ih: Any, W_hh: Any, b_ih: Any, b_hh: Any) -> State:
-    x = as_array(x)
+def kind_of(op: str, nonlinearity: str) -> str:
+    """The kind of a simple recurrent network by its nonlinearity."""
+    if nonlinearity not in ("tanh", "relu"):
+        raise ValueError(explain(op, f"no nonlinearity {nonlinearity!r}", '"tanh" or "relu"'))
+    return "rnn" if nonlinearity == "tanh" else "rnn_relu"
+
+
+def parts_of(op: str, state: Any) -> State:
+    """A state as the tuple of its parts."""
+    if not np.iterable(state) or isinstance(state, str):
+        raise TypeError(explain(op, f"a state of type {type(state).__name__} was given", "the tuple of its parts"))
+    return tuple(as_array(part) for part in state)
+
+
+def _floats(op: str, state: Any) -> State:
+    return tuple(floating(op, part, "a state") for part in parts_of(op, state))
+
+
+def _cell(op: str, kind: str, x: Any, state: Any, W_ih: Any, W_hh: Any, b_ih: Any, b_hh: Any) -> State:
+    x, state = floating(op, x), _floats(op, state)
     if len(shape_of(x)) != 2:
         raise ShapeError(explain(op, f"an input of shape {shape_of(x)} was given", "(N, input)"))
     gates, step = _prepare(op, kind, x, state, W_ih, W_hh, b_ih, b_hh)
@@ -111,6 +134,10 @@ def _cell(op: str, kind: str, x: Any, state: State, W_ih: Any, W_hh: Any, b_ih: 
 
 def _rnn_step(z: Any, u: Any, h: Any) -> State:
     return (np.tanh(z + u),)
+
+
+def _rnn_relu_step(z: Any, u: Any, h: Any) -> State:
+    return (relu(z + u),)
 
 
 def _lstm_step(z: Any, u: Any, h: Any, c: Any) -> State:
@@ -137,6 +164,7 @@ def _sigmoid(x: Any) -> Any:
 
 _STEPS: dict[str, tuple[int, int, Callable[..., State]]] = {  # kind: (gates, parts of the state, step)
     "rnn": (1, 1, _rnn_step),
+    "rnn_relu": (1, 1, _rnn_relu_step),
     "lstm": (4, 2, _lstm_step),
     "gru": (3, 1, _gru_step),
 }

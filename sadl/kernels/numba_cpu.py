@@ -22,10 +22,11 @@ from numba.extending import intrinsic
 
 from sadl.kernels import (
     convolution,
+    rows,
     vmath_numba,  # noqa: F401  teaches Numba the functions of vmath
 )
 
-FAST = {"reassoc", "nsz", "arcp", "contract", "afn"}
+FAST = {"nsz", "arcp", "contract", "afn"}  # not reassoc: (x + y) - x is what NumPy makes of it
 FLAGS = {
     "error_model": "numpy",
     "no_cpython_wrapper": True,
@@ -124,6 +125,20 @@ def _gemm(call: Any) -> Callable[..., None]:
         call(block[0], block[1], block[2], m, n, block[5], a, block[7], b, block[9], 0, c, block[11])
 
     return gemm
+
+
+def _gemm_stack(call: Any) -> Callable[..., None]:
+    """C = A B by BLAS for a range of products of equal sizes.
+
+    block: as above up to ldc, then for each product by how many bytes its A, B and C are further on.
+    """
+
+    def gemm_stack(block: Any, lo: Any, hi: Any) -> None:
+        for i in range(lo, hi):
+            a, b, c = block[6] + block[12 + 3 * i], block[8] + block[13 + 3 * i], block[10] + block[14 + 3 * i]
+            call(block[0], block[1], block[2], block[3], block[4], block[5], a, block[7], b, block[9], 0, c, block[11])
+
+    return gemm_stack
 
 
 # ---- the thread team -----------------------------------------------------------------------------------------------
@@ -270,9 +285,12 @@ BUILTINS: dict[str, Callable[..., Any]] = {
     "work": work,
     "gemm_float32": _gemm(_call_sgemm),
     "gemm_float64": _gemm(_call_dgemm),
+    "gemm_stack_float32": _gemm_stack(_call_sgemm),
+    "gemm_stack_float64": _gemm_stack(_call_dgemm),
 }
 for _kind, _call in ((np.float32, _call_sgemm), (np.float64, _call_dgemm)):
     _loops = convolution.loops(_kind, np.dtype(_kind).itemsize, _call, as_pointer, njit(**FLAGS))
+    _loops |= rows.loops(_kind, np.int64, as_pointer, njit(**FLAGS))
     BUILTINS.update((f"{name}_{_kind.__name__}", loop) for name, loop in _loops.items())
 
 

@@ -16,7 +16,7 @@ FUNCTIONS: dict[str, Function] = {}
 _F32, _F64, _I64 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
 _UNSIGNED = {_F32: np.uint32, _F64: np.uint64}
 _FLOAT = {np.dtype(np.uint32): np.float32, np.dtype(np.uint64): np.float64}
-_DTYPES_LIKE = {"sigmoid": "tanh", "erf": "tanh"}
+_DTYPES_LIKE = {"sigmoid": "tanh", "erf": "tanh", "add_any_order": "add", "multiply_any_order": "multiply"}
 
 
 def _by_dtype(single: Any, double: Any) -> dict[np.dtype, Any]:
@@ -792,6 +792,17 @@ def hypot(a: Any, b: Any) -> Any:
 
 
 # ---- rounding, comparison, selection, division ----
+
+
+@_public
+def add_any_order(a: Any, b: Any) -> Any:
+    # How a sum takes in an element. Vectors need the freedom to add up in another order; operators do not have it.
+    return a + b
+
+
+@_public
+def multiply_any_order(a: Any, b: Any) -> Any:
+    return a * b
 
 
 @_public

@@ -17,8 +17,9 @@ from numba.np.numpy_support import as_dtype, from_dtype
 from sadl.kernels import vmath
 
 # Contraction to a fused multiply-add is the one freedom the algorithms allow. Numba gives a kernel's
-# fastmath flags only to instructions that have none of their own, so this also keeps `reassoc` away.
+# fastmath flags only to instructions that have none of their own, so this also keeps those away.
 _EXACT = ("contract",)
+_ANY_ORDER = ("contract", "reassoc", "nsz")
 
 Emitter = Callable[..., Any]
 
@@ -92,10 +93,10 @@ def _cast(old: np.dtype, new: np.dtype) -> str:
     return "sext" if signed else "zext"
 
 
-def _operator(floating: str = "", integer: str = "") -> Emitter:
+def _operator(floating: str = "", integer: str = "", flags: tuple[str, ...] = _EXACT) -> Emitter:
     def emit(a: Any, b: Any) -> Any:
         if a.dtype.kind == "f":
-            return a.like(getattr(a.builder, floating)(a.value, b.value, flags=_EXACT))
+            return a.like(getattr(a.builder, floating)(a.value, b.value, flags=flags))
         return a.like(getattr(a.builder, integer)(a.value, b.value))
 
     return emit
@@ -312,6 +313,12 @@ _EMIT |= {
 }
 
 
+_ACCUMULATE = {
+    "add_any_order": _operator("fadd", "add", _ANY_ORDER),
+    "multiply_any_order": _operator("fmul", "mul", _ANY_ORDER),
+}
+
+
 def _register(name: str, function: Any) -> None:
     @functools.wraps(function)
     def typer(*arguments: Any) -> Any:
@@ -319,7 +326,7 @@ def _register(name: str, function: Any) -> None:
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         lanes = map(functools.partial(Lane, builder), values, map(_dtype, signature.args))
-        return function(*lanes).value
+        return _ACCUMULATE.get(name, function)(*lanes).value
 
     type_callable(function)(lambda context: typer)
     lower_builtin(function, types.VarArg(types.Any))(lower)

@@ -8,6 +8,7 @@ from typing import Any
 from sadl import functional
 from sadl.errors import explain
 from sadl.function import Function
+from sadl.functional.checks import factor, is_whole, number
 
 
 class ReLU(Function):
@@ -18,10 +19,10 @@ class ReLU(Function):
 
 
 class LeakyReLU(Function):
-    """x where x > 0, else negative_slope * x; see `functional.leaky_relu`."""
+    """x where x > 0, else negative_slope * x; see `functional.leaky_relu`. A Parameter as the slope is learned."""
 
-    def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = negative_slope
+    def __init__(self, negative_slope: Any = 0.01) -> None:
+        self.negative_slope = factor("LeakyReLU", "negative_slope", negative_slope)
 
     def __call__(self, x: Any) -> Any:
         return functional.leaky_relu(x, self.negative_slope)
@@ -30,8 +31,8 @@ class LeakyReLU(Function):
 class ELU(Function):
     """x where x > 0, else alpha * (exp(x) - 1); see `functional.elu`."""
 
-    def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = alpha
+    def __init__(self, alpha: Any = 1.0) -> None:
+        self.alpha = factor("ELU", "alpha", alpha)
 
     def __call__(self, x: Any) -> Any:
         return functional.elu(x, self.alpha)
@@ -74,7 +75,7 @@ class Softplus(Function):
     """log(1 + exp(beta * x)) / beta; see `functional.softplus`."""
 
     def __init__(self, beta: float = 1.0) -> None:
-        self.beta = beta
+        self.beta = number("Softplus", "beta", beta, 0, above=True)
 
     def __call__(self, x: Any) -> Any:
         return functional.softplus(x, self.beta)
@@ -83,8 +84,8 @@ class Softplus(Function):
 class Softmax(Function):
     """exp(x) / sum(exp(x)) along `axis`; see `functional.softmax`."""
 
-    def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
+    def __init__(self, axis: Any = -1) -> None:
+        self.axis = _axis("Softmax", axis)
 
     def __call__(self, x: Any) -> Any:
         return functional.softmax(x, self.axis)
@@ -93,8 +94,14 @@ class Softmax(Function):
 class LogSoftmax(Function):
     """log(softmax(x)) along `axis`; see `functional.log_softmax`."""
 
-    def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
+    def __init__(self, axis: Any = -1) -> None:
+        self.axis = _axis("LogSoftmax", axis)
 
     def __call__(self, x: Any) -> Any:
         return functional.log_softmax(x, self.axis)
+
+
+def _axis(op: str, axis: Any) -> Any:
+    if not all(is_whole(a) for a in (axis if isinstance(axis, tuple) else (axis,))):
+        raise TypeError(explain(op, f"axis={axis!r} is no axis", "an integer, or a tuple of them"))
+    return axis

@@ -11,7 +11,7 @@ import numpy as np
 from sadl import functional, random
 from sadl.errors import ShapeError, explain
 from sadl.function import Function
-from sadl.functional.checks import between, require_sizes, shape_of
+from sadl.functional.checks import floating_dtype, in_dtype_of, number, require_sizes, shape_of
 from sadl.nn.activation import GELU
 from sadl.nn.container import Sequential
 from sadl.nn.dropout import Dropout
@@ -48,10 +48,11 @@ class MultiHeadAttention(Function):
         require_sizes("MultiHeadAttention", dim=dim, heads=heads)
         if dim % heads:
             what = f"dim={dim} features cannot be divided among heads={heads}"
-            raise ValueError(explain("MultiHeadAttention", what))
+            raise ValueError(explain("MultiHeadAttention", what, f"a dim that is a multiple of {heads}"))
+        dtype = floating_dtype("MultiHeadAttention", dtype)
         rng = None if rng is None else random.generator(rng)
         self.dim, self.heads = dim, heads
-        self.dropout = between("MultiHeadAttention", "dropout", dropout, 0, 1)
+        self.dropout = number("MultiHeadAttention", "dropout", dropout, 0, 1)
         self.projection = Linear(dim, 3 * dim, bias=bias, dtype=dtype, rng=rng)
         self.out = Linear(dim, dim, bias=bias, dtype=dtype, rng=rng)
 
@@ -82,6 +83,7 @@ class MultiHeadAttention(Function):
         if query is key and key is value:
             return np.split(self.projection(query), 3, axis=-1)
         W, b = self.projection.W, self.projection.b
+        query, key, value = (in_dtype_of(W, x) for x in (query, key, value))
         parts = [slice(i * self.dim, (i + 1) * self.dim) for i in range(3)]
         biases = [None if b is None else b[part] for part in parts]
         inputs = zip((query, key, value), parts, biases, strict=True)
@@ -143,6 +145,7 @@ class TransformerBlock(Function):
 
     def __call__(self, x: Any, *, mask: Any = None, is_causal: bool = False) -> Any:
         """(..., length, dim) -> the same; `mask` and `is_causal` as for `MultiHeadAttention`."""
+        x = in_dtype_of(self.attention.projection.W, x)
         if self.norm_first:
             x = x + self.drop(self.attention(self.norm1(x), mask=mask, is_causal=is_causal))
             return x + self.drop(self.layers(self.norm2(x)))

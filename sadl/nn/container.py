@@ -12,7 +12,7 @@ import numpy as np
 
 from sadl.errors import ShapeError, explain
 from sadl.function import Function
-from sadl.functional.checks import shape_of
+from sadl.functional.checks import is_whole, shape_of
 
 
 class Mlp(Function):
@@ -23,10 +23,14 @@ class Mlp(Function):
     """
 
     def __init__(self, layers: Iterable[Function]) -> None:
+        if not np.iterable(layers):
+            what = f"layers are Functions in a list, found {_named(layers)}"
+            raise TypeError(explain(type(self).__name__, what, f"{type(self).__name__}([layer, layer])"))
         self.layers = list(layers)
-        wrong = [type(f).__name__ for f in self.layers if not callable(f)]
+        wrong = [_named(f) for f in self.layers if not callable(f) or _is_class(f)]
         if wrong:
-            raise TypeError(explain(type(self).__name__, f"layers are Functions, found {', '.join(wrong)}"))
+            what = f"layers are Functions, found {', '.join(wrong)}"
+            raise TypeError(explain(type(self).__name__, what, "what can be called with the output before: ReLU()"))
 
     def __call__(self, x: Any) -> Any:
         for layer in self.layers:
@@ -42,9 +46,7 @@ class Sequential(Mlp):
     """
 
     def __init__(self, *layers: Callable[..., Any] | Iterable[Callable[..., Any]]) -> None:
-        only = layers[0] if len(layers) == 1 and not callable(layers[0]) else layers
-        if not isinstance(only, Iterable):
-            raise TypeError(explain("Sequential", f"layers are Functions, found {type(only).__name__}"))
+        only = layers[0] if len(layers) == 1 and isinstance(layers[0], Iterable) and not callable(layers[0]) else layers
         super().__init__(only)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
@@ -55,14 +57,25 @@ class Sequential(Mlp):
         return Sequential(self.layers[index]) if isinstance(index, slice) else self.layers[index]
 
 
+def _is_class(layer: Any) -> bool:
+    return isinstance(layer, type) and issubclass(layer, Function)
+
+
+def _named(layer: Any) -> str:
+    return f"the class {layer.__name__}" if _is_class(layer) else type(layer).__name__
+
+
 class Flatten(Function):
     """The axes from `start` on as one: (n, a, b) -> (n, a * b) for start=1.
 
     Raises:
+        TypeError: `start` is no integer.
         ShapeError: at the call, an input with fewer axes.
     """
 
     def __init__(self, start: int = 1) -> None:
+        if not is_whole(start):
+            raise TypeError(explain("Flatten", f"start={start!r} is no axis", "an integer"))
         self.start = start
 
     def __call__(self, x: Any) -> Any:

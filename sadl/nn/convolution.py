@@ -12,8 +12,8 @@ import numpy as np
 from sadl import functional, random
 from sadl.errors import ShapeError, explain
 from sadl.function import Function
-from sadl.functional.checks import require_sizes, shape_of
-from sadl.functional.convolution import AXES, paddings, sizes
+from sadl.functional.checks import floating_dtype, in_dtype_of, require_sizes, shape_of
+from sadl.functional.convolution import AXES, output_paddings, paddings, sizes
 from sadl.nn.init import Initializer, initial, kaiming_uniform, uniform
 from sadl.tensor import Parameter
 
@@ -42,7 +42,7 @@ class _Convolution(Function):
         rng: Any,
         init: str | Initializer,
     ) -> None:
-        rng = None if rng is None else random.generator(rng)
+        dtype, rng = floating_dtype(type(self).__name__, dtype), None if rng is None else random.generator(rng)
         bound = 1 / math.sqrt(math.prod(weights[1:]))
         self.in_channels, self.out_channels = in_channels, out_channels
         self.W = Parameter(initial(init, weights, dtype, rng))
@@ -86,7 +86,7 @@ class _Conv(_Convolution):
         """(N, in_channels, ...) -> (N, out_channels, ...)."""
         self._require_fit(x)
         convolve = functional.conv1d if self.NDIM == 1 else functional.conv2d
-        return convolve(x, self.W, self.b, self.stride, self.padding, self.dilation, self.groups)
+        return convolve(in_dtype_of(self.W, x), self.W, self.b, self.stride, self.padding, self.dilation, self.groups)
 
 
 class _ConvTranspose(_Convolution):
@@ -111,7 +111,7 @@ class _ConvTranspose(_Convolution):
         self.kernel_size = sizes(name, "kernel_size", kernel_size, self.NDIM)
         self.stride = sizes(name, "stride", stride, self.NDIM)
         self.padding = sizes(name, "padding", padding, self.NDIM, least=0)
-        self.output_padding = sizes(name, "output_padding", output_padding, self.NDIM, least=0)
+        self.output_padding = output_paddings(name, output_padding, self.stride)
         self.dilation, self.groups = sizes(name, "dilation", dilation, self.NDIM), groups
         weights = (in_channels, out_channels // groups, *self.kernel_size)
         super().__init__(in_channels, out_channels, weights, bias, dtype, rng, init)
@@ -121,7 +121,7 @@ class _ConvTranspose(_Convolution):
         self._require_fit(x)
         transposed = functional.conv_transpose1d if self.NDIM == 1 else functional.conv_transpose2d
         how = self.stride, self.padding, self.output_padding, self.groups, self.dilation
-        return transposed(x, self.W, self.b, *how)
+        return transposed(in_dtype_of(self.W, x), self.W, self.b, *how)
 
 
 def _require_groups(name: str, in_channels: Any, out_channels: Any, groups: Any) -> None:
@@ -188,7 +188,7 @@ class ConvTranspose2d(_ConvTranspose):
             fan_in = out_channels / groups * kh * kw, as torch counts it.
         b: Parameter (out_channels,), uniform in the same bounds; or None.
     Raises:
-        ValueError: as for `Conv2d`; at the call, an output_padding that is not smaller than the stride.
+        ValueError: as for `Conv2d`; an output_padding that is not smaller than the stride.
     """
 
     NDIM = 2

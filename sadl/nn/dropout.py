@@ -7,7 +7,7 @@ from typing import Any
 
 from sadl import functional
 from sadl.function import Function
-from sadl.functional.checks import between
+from sadl.functional.checks import number
 
 
 class Dropout(Function):
@@ -19,7 +19,7 @@ class Dropout(Function):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = between("Dropout", "p", p, 0, 1)
+        self.p = number("Dropout", "p", p, 0, 1)
 
     def __call__(self, x: Any) -> Any:
         return functional.dropout(x, self.p, self.is_training())

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from sadl import random
-from sadl.errors import explain
+from sadl.errors import ShapeError, explain
+from sadl.functional.checks import floating_dtype, is_whole, number
+from sadl.tape import plain
 
 Shape = tuple[int, ...]
 
@@ -27,43 +29,56 @@ def gain_of(gain: float | str, slope: float = 0.01) -> float:
         return math.sqrt(2 / (1 + slope * slope))
     if isinstance(gain, str) and gain not in GAINS:
         raise ValueError(explain("init", f"no gain {gain!r}", f"a number, leaky_relu, {', '.join(GAINS)}"))
-    return GAINS[gain] if isinstance(gain, str) else float(gain)
+    return GAINS[gain] if isinstance(gain, str) else number("init", "gain", gain)
+
+
+def _shape(shape: Any) -> Shape:
+    """Whole numbers in a tuple, or one number."""
+    found = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+    if not all(is_whole(n) and n >= 0 for n in found):
+        raise ValueError(explain("init", f"shape={shape!r} is none", "a tuple of whole numbers >= 0"))
+    return found
 
 
 def fans(shape: Shape) -> tuple[int, int]:
     """How many inputs each output has, and how many outputs each input."""
-    if len(shape) < 2:
-        raise ValueError(explain("init", f"shape {shape} has no fans", "a matrix, or (out, in, *kernel)"))
+    shape = _shape(shape)
+    if len(shape) < 2 or 0 in shape:
+        raise ShapeError(explain("init", f"shape {shape} has no fans", "a matrix, or (out, in, *kernel), not empty"))
     field = math.prod(shape[2:])
     fan_in, fan_out = shape if len(shape) == 2 else (shape[1] * field, shape[0] * field)
     return fan_in, fan_out
 
 
 def zeros(shape: Shape, dtype: Any = np.float32, rng: Any = None) -> np.ndarray:
-    return np.zeros(shape, dtype)
+    return np.zeros(_shape(shape), floating_dtype("zeros", dtype))
 
 
 def ones(shape: Shape, dtype: Any = np.float32, rng: Any = None) -> np.ndarray:
-    return np.ones(shape, dtype)
+    return np.ones(_shape(shape), floating_dtype("ones", dtype))
 
 
 def uniform(shape: Shape, dtype: Any = np.float32, rng: Any = None, low: float = -1.0, high: float = 1.0) -> np.ndarray:
     """Uniform in [low, high)."""
-    return random.generator(rng).uniform(low, high, shape).astype(dtype)
+    low, high = number("uniform", "low", low), number("uniform", "high", high)
+    if low > high:
+        raise ValueError(explain("uniform", f"low={low} is above high={high}", "low <= high"))
+    return random.generator(rng).uniform(low, high, _shape(shape)).astype(floating_dtype("uniform", dtype))
 
 
 def normal(shape: Shape, dtype: Any = np.float32, rng: Any = None, mean: float = 0.0, std: float = 1.0) -> np.ndarray:
-    return random.generator(rng).normal(mean, std, shape).astype(dtype)
+    mean, std = number("normal", "mean", mean), number("normal", "std", std, 0)
+    return random.generator(rng).normal(mean, std, _shape(shape)).astype(floating_dtype("normal", dtype))
 
 
 def truncated_normal(
     shape: Shape, dtype: Any = np.float32, rng: Any = None, mean: float = 0.0, std: float = 1.0, cut: float = 2.0
 ) -> np.ndarray:
     """Normal, but what is further than `cut` times `std` from the mean is drawn again."""
-    if not cut > 0:
-        raise ValueError(explain("truncated_normal", f"cut={cut} leaves nothing", "cut > 0"))
+    op, dtype = "truncated_normal", floating_dtype("truncated_normal", dtype)
+    mean, std, cut = number(op, "mean", mean), number(op, "std", std, 0), number(op, "cut", cut, 0, above=True)
     source = random.generator(rng)
-    x = source.standard_normal(shape)
+    x = source.standard_normal(_shape(shape))
     while (far := np.absolute(x) > cut).any():
         x[far] = source.standard_normal(np.count_nonzero(far))
     return (mean + std * x).astype(dtype)
@@ -117,6 +132,7 @@ def orthogonal(shape: Shape, dtype: Any = np.float32, rng: Any = None, gain: flo
     """
     fans(shape)
     rows, columns = shape[0], math.prod(shape[1:])
+    dtype = floating_dtype("orthogonal", dtype)
     q, r = np.linalg.qr(random.generator(rng).standard_normal((max(rows, columns), min(rows, columns))))
     q = q * np.where(np.diagonal(r) < 0, -1, 1)
     return (gain_of(gain) * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)
@@ -135,9 +151,18 @@ INITIALIZERS: dict[str, Initializer] = {
 def initial(init: str | Initializer, shape: Shape, dtype: Any = np.float32, rng: Any = None) -> np.ndarray:
     """An array of first values by the name of what it is drawn from, or by a function (shape, dtype, rng).
 
+    What a function gives in another floating dtype is converted.
     Raises:
-        ValueError: there is no initialiser of that name.
+        ValueError: there is no initialiser of that name, or the function gave another shape or whole numbers.
+        TypeError: `init` is neither a name nor a function.
     """
+    known = f"a function (shape, dtype, rng), or {', '.join(INITIALIZERS)}"
     if isinstance(init, str) and init not in INITIALIZERS:
-        raise ValueError(explain("init", f"no initialiser {init!r}", f"a function, or {', '.join(INITIALIZERS)}"))
-    return (INITIALIZERS[init] if isinstance(init, str) else init)(shape, dtype, rng)
+        raise ValueError(explain("init", f"no initialiser {init!r}", known))
+    if not isinstance(init, str) and not callable(init):
+        raise TypeError(explain("init", f"{init!r} is no initialiser", known))
+    values = np.asarray(plain((INITIALIZERS[init] if isinstance(init, str) else init)(shape, dtype, rng)))
+    if values.shape != shape or values.dtype.kind not in "fc":
+        what = f"the initialiser gave {values.dtype} {values.shape}, not {np.dtype(dtype)} {shape}"
+        raise ShapeError(explain("init", what, "an array of the shape and dtype it is called with"))
+    return values.astype(dtype, copy=False)

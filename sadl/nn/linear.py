@@ -10,13 +10,13 @@ import numpy as np
 from sadl import functional
 from sadl.errors import ShapeError, explain
 from sadl.function import Function
-from sadl.functional.checks import require_sizes, shape_of
+from sadl.functional.checks import floating_dtype, in_dtype_of, require_sizes, shape_of
 from sadl.nn.init import Initializer, initial
 from sadl.tensor import Parameter
 
 
 class Linear(Function):
-    """x @ W + b, for an input of any rank >= 1.
+    """x @ W + b, for an input of any rank >= 1. Integers and bools are computed in the dtype of `W`.
 
     Args:
         dim_in, dim_out: sizes of the last axis of the input and of the result, >= 1.
@@ -44,6 +44,7 @@ class Linear(Function):
         init: str | Initializer = "xavier_uniform",
     ) -> None:
         require_sizes("Linear", dim_in=dim_in, dim_out=dim_out)
+        dtype = floating_dtype("Linear", dtype)
         self.dim_in, self.dim_out = dim_in, dim_out
         self.W = Parameter(initial(init, (dim_in, dim_out), dtype, rng))
         self.b = Parameter(np.zeros(dim_out, dtype)) if bias else None
@@ -54,4 +55,4 @@ class Linear(Function):
         if shape[-1:] != (self.dim_in,):
             what = f"Linear(dim_in={self.dim_in}, dim_out={self.dim_out}) was given an input of shape {shape}"
             raise ShapeError(explain("Linear", what, f"an input of shape (..., {self.dim_in})"))
-        return functional.linear(x, self.W, self.b)
+        return functional.linear(in_dtype_of(self.W, x), self.W, self.b)

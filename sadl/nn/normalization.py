@@ -11,19 +11,24 @@ import numpy as np
 from sadl import functional
 from sadl.errors import ShapeError, explain
 from sadl.function import Buffer, Function
-from sadl.functional.checks import between, require_sizes, shape_of
+from sadl.functional.checks import floating_dtype, in_dtype_of, number, require_sizes, shape_of
+from sadl.functional.normalization import require_groups
+from sadl.tape import no_grad
 from sadl.tensor import Parameter
 
 
-def _scale(shape: Any, dtype: Any, wanted: bool) -> Any:
-    return Parameter(np.ones(shape, dtype)) if wanted else None
+class _Norm(Function):
+    """What all have in common: `eps`, a dtype in which integers and bools are computed, and an affine map."""
+
+    def __init__(self, shape: Any, eps: float | None, affine: bool, bias: bool, dtype: Any) -> None:
+        name = type(self).__name__
+        self.eps: Any = eps if eps is None else number(name, "eps", eps, 0)
+        self.dtype = floating_dtype(name, dtype)
+        self.weight = Parameter(np.ones(shape, self.dtype)) if affine else None
+        self.bias = Parameter(np.zeros(shape, self.dtype)) if affine and bias else None
 
 
-def _shift(shape: Any, dtype: Any, wanted: bool) -> Any:
-    return Parameter(np.zeros(shape, dtype)) if wanted else None
-
-
-class LayerNorm(Function):
+class LayerNorm(_Norm):
     """Mean 0 and variance 1 along the last axis, or several last ones, then `weight` and `bias`.
 
     Args:
@@ -41,14 +46,15 @@ class LayerNorm(Function):
     def __init__(
         self, dim: Any, eps: float = 1e-5, *, affine: bool = True, bias: bool = True, dtype: Any = np.float32
     ) -> None:
-        self.dim, self.eps = _sizes("LayerNorm", dim), eps
-        self.weight, self.bias = _scale(self.dim, dtype, affine), _shift(self.dim, dtype, affine and bias)
+        self.dim = _sizes("LayerNorm", dim)
+        super().__init__(self.dim, number("LayerNorm", "eps", eps, 0), affine, bias, dtype)
 
     def __call__(self, x: Any) -> Any:
-        return functional.layer_norm(x, self.weight, self.bias, self.eps, _last_axes("LayerNorm", self.dim, x))
+        axes = _last_axes("LayerNorm", self.dim, x)
+        return functional.layer_norm(in_dtype_of(self, x), self.weight, self.bias, self.eps, axes)
 
 
-class RMSNorm(Function):
+class RMSNorm(_Norm):
     """Mean square 1 along the last axis, or several last ones, then `weight`. Arguments and errors as `LayerNorm`.
 
     Args:
@@ -56,11 +62,12 @@ class RMSNorm(Function):
     """
 
     def __init__(self, dim: Any, eps: float | None = None, *, affine: bool = True, dtype: Any = np.float32) -> None:
-        self.dim, self.eps = _sizes("RMSNorm", dim), eps
-        self.weight = _scale(self.dim, dtype, affine)
+        self.dim = _sizes("RMSNorm", dim)
+        super().__init__(self.dim, eps, affine, False, dtype)
 
     def __call__(self, x: Any) -> Any:
-        return functional.rms_norm(x, self.weight, self.eps, _last_axes("RMSNorm", self.dim, x))
+        axes = _last_axes("RMSNorm", self.dim, x)
+        return functional.rms_norm(in_dtype_of(self, x), self.weight, self.eps, axes)
 
 
 def _sizes(op: str, dim: Any) -> tuple[int, ...]:
@@ -78,7 +85,7 @@ def _last_axes(op: str, sizes: tuple[int, ...], x: Any) -> tuple[int, ...]:
     return tuple(range(-len(sizes), 0))
 
 
-class GroupNorm(Function):
+class GroupNorm(_Norm):
     """Mean 0 and variance 1 in each of so many groups of channels, then `weight` and `bias` per channel.
 
     Args:
@@ -94,15 +101,14 @@ class GroupNorm(Function):
         self, groups: int, channels: int, eps: float = 1e-5, *, affine: bool = True, dtype: Any = np.float32
     ) -> None:
         require_sizes("GroupNorm", groups=groups, channels=channels)
-        if channels % groups:
-            raise ValueError(explain("GroupNorm", f"{channels} channels cannot be divided into {groups} groups"))
-        self.groups, self.channels, self.eps = groups, channels, eps
-        self.weight, self.bias = _scale(channels, dtype, affine), _shift(channels, dtype, affine)
+        require_groups("GroupNorm", groups, channels)
+        self.groups, self.channels = groups, channels
+        super().__init__(channels, number("GroupNorm", "eps", eps, 0), affine, True, dtype)
 
     def __call__(self, x: Any) -> Any:
         who = f"GroupNorm(groups={self.groups}, channels={self.channels})"
         _require_channels("GroupNorm", who, self.channels, x, ())
-        return functional.group_norm(x, self.groups, self.weight, self.bias, self.eps)
+        return functional.group_norm(in_dtype_of(self, x), self.groups, self.weight, self.bias, self.eps)
 
 
 def _require_channels(op: str, who: str, channels: int, x: Any, ndims: tuple[int, ...]) -> None:
@@ -112,7 +118,7 @@ def _require_channels(op: str, who: str, channels: int, x: Any, ndims: tuple[int
         raise ShapeError(explain(op, f"{who} was given an input of shape {shape}", f"shape {' or '.join(forms)}"))
 
 
-class BatchNorm(Function):
+class BatchNorm(_Norm):
     """Each channel with mean 0 and variance 1 over the batch, then `weight` and `bias`; see `functional.batch_norm`.
 
     In training by the statistics of the batch, which the running ones follow; else by the running ones. Inputs are
@@ -121,12 +127,13 @@ class BatchNorm(Function):
     Args:
         channels: the size of axis 1.
         eps: added to the variance.
-        momentum: how far the running statistics follow each batch, in [0, 1].
+        momentum: how far the running statistics follow each batch, in [0, 1]; None for the mean of all batches.
         affine: whether there are a `weight` and a `bias`.
         dtype: floating dtype of parameters and statistics.
     Attributes:
         weight, bias: Parameters (channels,), or None.
         mean, var: Buffers (channels,), the running statistics, at first 0 and 1.
+        batches: a Buffer () of int64: how many were seen in training. Only where `momentum` is None.
     Raises:
         ValueError: a size below 1; at the call, an input of another form, or in training one element per channel.
     """
@@ -137,22 +144,32 @@ class BatchNorm(Function):
         self,
         channels: int,
         eps: float = 1e-5,
-        momentum: float = 0.1,
+        momentum: float | None = 0.1,
         *,
         affine: bool = True,
         dtype: Any = np.float32,
     ) -> None:
-        require_sizes(type(self).__name__, channels=channels)
-        self.channels, self.eps = channels, eps
-        self.momentum = between(type(self).__name__, "momentum", momentum, 0, 1)
-        self.weight, self.bias = _scale(channels, dtype, affine), _shift(channels, dtype, affine)
-        self.mean, self.var = Buffer(np.zeros(channels, dtype)), Buffer(np.ones(channels, dtype))
+        name = type(self).__name__
+        require_sizes(name, channels=channels)
+        self.channels = channels
+        self.momentum = None if momentum is None else number(name, "momentum", momentum, 0, 1)
+        super().__init__(channels, number(name, "eps", eps, 0), affine, True, dtype)
+        self.mean, self.var = Buffer(np.zeros(channels, self.dtype)), Buffer(np.ones(channels, self.dtype))
+        if momentum is None:
+            self.batches = Buffer(np.array(0, np.int64))
 
     def __call__(self, x: Any) -> Any:
         name = type(self).__name__
         _require_channels(name, f"{name}(channels={self.channels})", self.channels, x, self.NDIMS)
-        training = self.is_training()
-        return functional.batch_norm(x, self.mean, self.var, self.weight, self.bias, training, self.momentum, self.eps)
+        training, x = self.is_training(), in_dtype_of(self, x)
+        momentum = self._share() if self.momentum is None and training else self.momentum or 0.0
+        return functional.batch_norm(x, self.mean, self.var, self.weight, self.bias, training, momentum, self.eps)
+
+    @no_grad()
+    def _share(self) -> Any:
+        """That of the next batch in the mean of all."""
+        self.batches[...] = self.batches + 1
+        return 1 / self.batches.astype(self.dtype)
 
 
 class BatchNorm1d(BatchNorm):

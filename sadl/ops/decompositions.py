@@ -83,7 +83,7 @@ def _vjp_cholesky(g: Any, low: Any, a: Any) -> Any:
     return half_of(both + mH(both))
 
 
-cholesky = call("cholesky", np.linalg.cholesky, [_vjp_cholesky], infer=_infer_same)
+cholesky = call("cholesky", np.linalg.cholesky, [_vjp_cholesky], infer=_infer_same, fails=True)
 
 
 @numpy_function(np.linalg.cholesky)
@@ -166,8 +166,12 @@ def _vjp_eigvalsh(g: Any, w: Any, a: Any, *, UPLO: Any) -> Any:
     return _of_triangle(np.matmul(conj(v) * g[..., None, :], mT(v)), UPLO)
 
 
-eigh = call("eigh", lambda a, *, UPLO: np.linalg.eigh(a, UPLO), pullback=_pull_eigh, outs=2, infer=_infer_values)
-eigvalsh = call("eigvalsh", lambda a, *, UPLO: np.linalg.eigvalsh(a, UPLO), [_vjp_eigvalsh], infer=_infer_values)
+eigh = call(
+    "eigh", lambda a, *, UPLO: np.linalg.eigh(a, UPLO), pullback=_pull_eigh, outs=2, infer=_infer_values, fails=True
+)
+eigvalsh = call(
+    "eigvalsh", lambda a, *, UPLO: np.linalg.eigvalsh(a, UPLO), [_vjp_eigvalsh], infer=_infer_values, fails=True
+)
 
 
 @numpy_function(np.linalg.eigh)
@@ -213,7 +217,7 @@ def _pull_eig(g: Any, out: Any, a: Any) -> list[Any]:
     return [np.linalg.solve(mT(v), np.matmul(inner, mT(v)))]
 
 
-eig = call("eig", np.linalg.eig, pullback=_pull_eig, outs=2)
+eig = call("eig", np.linalg.eig, pullback=_pull_eig, outs=2, fails=True)
 
 
 @numpy_function(np.linalg.eig)
@@ -283,9 +287,14 @@ def _infer_s(op: Op, a: Aval) -> Aval:
 
 
 svd = call(
-    "svd", lambda a, *, full_matrices: np.linalg.svd(a, full_matrices), pullback=_pull_svd, outs=3, infer=_infer_u
+    "svd",
+    lambda a, *, full_matrices: np.linalg.svd(a, full_matrices),
+    pullback=_pull_svd,
+    outs=3,
+    infer=_infer_u,
+    fails=True,
 )
-svdvals = call("svdvals", lambda a: np.linalg.svd(a, compute_uv=False), [_vjp_svdvals], infer=_infer_s)
+svdvals = call("svdvals", lambda a: np.linalg.svd(a, compute_uv=False), [_vjp_svdvals], infer=_infer_s, fails=True)
 
 
 @numpy_function(np.linalg.svd)

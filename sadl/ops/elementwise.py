@@ -230,7 +230,7 @@ def erf_(x: Any) -> Any:
 erf = elementwise(
     erf_,
     "erf({x})",
-    [lambda g, y, x: g * (2 / math.sqrt(math.pi) * np.exp(-x * x))],
+    [lambda g, y, x: g * (2 / math.sqrt(math.pi) * np.exp(-np.square(np.clip(x, -28, 28))))],  # beyond, it is 0
     name="erf",
     run=_run_erf,
     infer=_infer_erf,

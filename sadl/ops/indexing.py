@@ -5,10 +5,11 @@ gradient is a scatter-add: their index is taken apart into a layout, in which ea
 """
 
 from operator import index as whole
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from sadl.errors import RangeError
 from sadl.op import Aval, Op, axes, call, numpy_function, view
 from sadl.ops.elementwise import iota
 from sadl.tape import bind
@@ -100,12 +101,18 @@ getitem = view("getitem", lambda x, *, index: x[index],
                [lambda g, y, x, *, index: bind(unslice, g, shape=x.shape, index=index)],
                unview=lambda x, part, *, index: bind(put, x, part, layout=encode(index)[0]))
 unslice: Op = call("unslice", _unslice, [lambda g, y, x, *, shape, index: g[index]], infer=_infer_shape)
-gather = call("gather", lambda x, *arrays, layout: x[decode(layout, arrays)], open_size=_has_mask, vjp=
+gather = call("gather", lambda x, *arrays, layout: x[decode(layout, arrays)], open_size=_has_mask, fails=True,
+              expand=lambda x, *arrays, layout: _expand_gather(x, *arrays, layout=layout), vjp=
               [lambda g, y, x, *arrays, layout: bind(scatter_add, g, *arrays, shape=x.shape, layout=layout)])
 scatter_add: Op = call("scatter_add", _scatter_add,
-                       [lambda g, y, x, *arrays, shape, layout: g[decode(layout, arrays)]], infer=_infer_shape)
+                       [lambda g, y, x, *arrays, shape, layout: g[decode(layout, arrays)]], infer=_infer_shape,
+                       expand=lambda g, *arrays, shape, layout: _expand_scatter(g, *arrays, shape=shape, layout=layout))
+gather_rows: Op = call("gather_rows", lambda x, i: x[i], infer=lambda op, x, i: Aval((*i.shape, *x.shape[1:]), x.dtype),
+                       vjp=[lambda g, y, x, i: bind(scatter_rows, g, i, shape=x.shape), None], tested=False)
+scatter_rows: Op = call("scatter_rows", lambda g, i, *, shape: _scatter_add(g, i, shape=shape, layout=(ARRAY,)),
+                        [lambda g, y, x, i, *, shape: g[i], None], infer=_infer_shape, tested=False)
 last_writer = call("last_writer", _last_writer, [None])
-put: Op = call("put", _put, [_vjp_put_target, _vjp_put_value], infer=lambda op, x, *_, layout: x)
+put: Op = call("put", _put, [_vjp_put_target, _vjp_put_value], infer=lambda op, x, *_, layout: x, fails=True)
 # fmt: on
 
 
@@ -134,49 +141,85 @@ def along(x: Any, i: Any, axis: int) -> tuple[Any, ...]:
     return (*grid[:axis], i, *grid[axis + 1 :])
 
 
-def _put_along(g: Any, i: Any, *, axis: int, size: int, low: int | None = None) -> Any:
+def _put_along(g: Any, i: Any, *, axis: int, size: int, **_: Any) -> Any:
     shape = (*g.shape[:axis], size, *g.shape[axis + 1 :])
     out = _zeros(shape, g)
     np.add.at(out, along(out, i, axis), g)
     return out
 
 
-def _check_index(outside: Any, i: Any, *, size: int, low: int) -> Any:
-    """Raise the error that NumPy raises, for the first index that is out of range, if there is one."""
+class Asker(NamedTuple):
+    """Who asks that indices are in range, and how they say that one is not: `noun` is outside 0 .. n - 1, for `of`."""
+
+    op: str
+    noun: str
+    of: str
+    instead: str
+
+    def __str__(self) -> str:
+        return self.op
+
+
+def _check_index(outside: Any, i: Any, *, size: int, low: int, asker: Asker | None = None) -> Any:
+    """Raise the error that NumPy, or `asker`, raises for the first index that is out of range, if there is one."""
     if outside:
         wrong = i[(i < low) | (i >= size)][0]
-        raise IndexError(f"index {wrong} is out of bounds for an axis of size {size}")
+        if asker is None:
+            raise IndexError(f"index {wrong} is out of bounds for an axis of size {size}")
+        what = f"{asker.noun} is outside {low} .. {size - 1}, for {asker.of}: found {wrong}"
+        raise RangeError.of(asker.op, what, asker.instead)
     return outside
 
 
-check_index = call(
-    "check_index", _check_index, [None, None], infer=lambda op, outside, i, *, size, low: outside, checks=True
-)
+check_index = call("check_index", _check_index, [None, None], infer=lambda op, outside, i, **_: outside, checks=True)
 
 
-def require_indices(i: Any, size: int, low: int) -> None:
+def require_indices(i: Any, size: int, low: int, **asker: Asker) -> None:
     """Raise IndexError, in programs as well, unless all `i` are in low .. size - 1."""
-    bind(check_index, np.any((i < low) | (i >= size)), i, size=size, low=low)
+    bind(check_index, np.any((i < low) | (i >= size)), i, size=size, low=low, **asker)
 
 
-def _hit(i: Any, like: Any, axis: int, low: int | None) -> Any:
+def _is_rows(arrays: tuple[Any, ...], layout: tuple[Any, ...]) -> bool:
+    return layout == (ARRAY,) and np.ndim(arrays[0]) > 0 and arrays[0].dtype.kind in "iu"
+
+
+def _expand_gather(x: Any, *arrays: Any, layout: tuple[Any, ...]) -> Any:
+    """Whole rows, for which there are loops; these touch no memory outside, but leave it to a check to say so."""
+    if not _is_rows(arrays, layout):
+        return None
+    i = arrays[0].astype(np.int64)
+    require_indices(i, x.shape[0], -x.shape[0])
+    return bind(gather_rows, x, i)
+
+
+def _expand_scatter(g: Any, *arrays: Any, shape: tuple[int, ...], layout: tuple[Any, ...]) -> Any:
+    if not _is_rows(arrays, layout):
+        return None
+    i = arrays[0].astype(np.int64)
+    require_indices(i, shape[0], -shape[0])
+    return bind(scatter_rows, g, i, shape=shape)
+
+
+def _hit(i: Any, like: Any, axis: int, low: int | None, **asker: Asker) -> Any:
     """Where the position along `axis` of something shaped `like` is the one that `i` asks for."""
     size = like.shape[axis]
     i = i.astype(np.int64)
-    require_indices(i, size, -size if low is None else low)
+    require_indices(i, size, -size if low is None else low, **asker)
     return bind(iota, like, axis=axis) == (i if low == 0 else np.where(i < 0, i + size, i))
 
 
-def _expand_take(x: Any, i: Any, *, axis: int, low: int | None = None) -> Any:
+def _expand_take(x: Any, i: Any, *, axis: int, low: int | None = None, **asker: Asker) -> Any:
     """One index per row: a masked sum over the row, which fuses with whatever else reads the row."""
-    return np.sum(np.where(_hit(i, x, axis, low), x, 0), axis=axis, keepdims=True) if _one_each(x, i, axis) else None
+    if not _one_each(x, i, axis):
+        return None
+    return np.sum(np.where(_hit(i, x, axis, low, **asker), x, 0), axis=axis, keepdims=True)
 
 
-def _expand_put(g: Any, i: Any, *, axis: int, size: int, low: int | None = None) -> Any:
+def _expand_put(g: Any, i: Any, *, axis: int, size: int, low: int | None = None, **asker: Asker) -> Any:
     if not _one_each(g, i, axis):
         return None
     like = np.broadcast_to(g, (*g.shape[:axis], size, *g.shape[axis + 1 :]))
-    return np.where(_hit(i, like, axis, low), g, 0)
+    return np.where(_hit(i, like, axis, low, **asker), g, 0)
 
 
 def _one_each(x: Any, i: Any, axis: int) -> bool:
@@ -184,31 +227,32 @@ def _one_each(x: Any, i: Any, axis: int) -> bool:
     return i.shape[axis] == 1 and all(i.shape[k] == x.shape[k] for k in others)
 
 
-def _infer_take(op: Op, x: Aval, i: Aval, *, axis: int, low: int | None = None) -> Aval:
+def _infer_take(op: Op, x: Aval, i: Aval, *, axis: int, **_: Any) -> Aval:
     return Aval(tuple(i.shape[k] if k == axis else n for k, n in enumerate(x.shape)), x.dtype)
 
 
-def _infer_put(op: Op, g: Aval, i: Aval, *, axis: int, size: int, low: int | None = None) -> Aval:
+def _infer_put(op: Op, g: Aval, i: Aval, *, axis: int, size: int, **_: Any) -> Aval:
     return Aval((*g.shape[:axis], size, *g.shape[axis + 1 :]), g.dtype)
 
 
-def _take_along(x: Any, i: Any, *, axis: int, low: int | None = None) -> Any:
+def _take_along(x: Any, i: Any, *, axis: int, low: int | None = None, **asker: Asker) -> Any:
     if low is not None:
-        require_indices(i, x.shape[axis], low)
+        require_indices(i, x.shape[axis], low, **asker)
     return np.take_along_axis(x, i, axis)
 
 
 take_along = call(
     "take_along_axis",
     _take_along,
-    [lambda g, y, x, i, *, axis, **low: bind(put_along, g, i, axis=axis, size=x.shape[axis], **low), None],
+    [lambda g, y, x, i, *, axis, **asks: bind(put_along, g, i, axis=axis, size=x.shape[axis], **asks), None],
     infer=_infer_take,
     expand=_expand_take,
+    fails=True,
 )
 put_along: Op = call(
     "put_along_axis",
     _put_along,
-    [lambda g, y, x, i, *, axis, size, **low: bind(take_along, g, i, axis=axis, **low), None],
+    [lambda g, y, x, i, *, axis, size, **asks: bind(take_along, g, i, axis=axis, **asks), None],
     infer=_infer_put,
     expand=_expand_put,
 )

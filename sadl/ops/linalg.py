@@ -78,8 +78,8 @@ def _inverse_or_nan(a: Any) -> Any:
 
 
 _vjp_inv = lambda g, y, a: -np.matmul(np.matmul(mT(y), g), mT(y))
-solve = call("solve", np.linalg.solve, pullback=_pull_solve, infer=_infer_solve)  # of matrices, not vectors
-inv = call("inv", np.linalg.inv, [_vjp_inv], infer=_infer_same)
+solve = call("solve", np.linalg.solve, pullback=_pull_solve, infer=_infer_solve, fails=True)  # of matrices, not vectors
+inv = call("inv", np.linalg.inv, [_vjp_inv], infer=_infer_same, fails=True)
 inverse_or_nan = call("inverse_or_nan", _inverse_or_nan, [_vjp_inv], infer=_infer_same)
 
 
@@ -281,6 +281,7 @@ pinv = call(
     "pinv",
     lambda a, rcond, *, cuts: np.linalg.pinv(a, rcond),
     [_vjp_pinv, None],
+    fails=True,
     infer=lambda op, a, rcond, *, cuts: Aval((*a.shape[:-2], a.shape[-1], a.shape[-2]), linalg_dtype(a)),
 )
 
@@ -342,6 +343,7 @@ lstsq = call(
     lambda a, b, *, rcond: np.linalg.lstsq(a, b, rcond),
     pullback=_pull_lstsq,
     outs=4,
+    fails=True,
     infer=lambda op, a, b, *, rcond: Aval((a.shape[-1], b.shape[-1]), linalg_dtype(a, b)),
 )
 

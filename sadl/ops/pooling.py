@@ -14,13 +14,8 @@ from sadl.ops.convolution import Geometry, Pair
 from sadl.tape import bind
 
 
-def _geometry(size: Any, kernel: Pair, stride: Pair, padding: Pair) -> Geometry:
-    top, left = padding
-    return Geometry(size, kernel, stride, ((top, top), (left, left)), (1, 1))
-
-
 def _sums(x: Any, **how: Any) -> Any:
-    geometry = _geometry(x.shape[2:], **how)
+    geometry = Geometry(x.shape[2:], **how)
     first, *others = geometry.places(geometry.pad(x))
     out = np.copy(first)
     for elements in others:
@@ -29,7 +24,7 @@ def _sums(x: Any, **how: Any) -> Any:
 
 
 def _spread(g: Any, *, size: Pair, **how: Any) -> Any:
-    geometry = _geometry(size, **how)
+    geometry = Geometry(size, **how)
     padded = np.zeros_like(g, order="C", shape=(*g.shape[:2], *geometry.padded))
     for elements in geometry.places(padded):
         elements += g
@@ -37,7 +32,7 @@ def _spread(g: Any, *, size: Pair, **how: Any) -> Any:
 
 
 def _maxima(x: Any, **how: Any) -> Any:
-    geometry = _geometry(x.shape[2:], **how)
+    geometry = Geometry(x.shape[2:], **how)
     least = -np.inf if x.dtype.kind == "f" else False if x.dtype == bool else np.iinfo(x.dtype).min
     first, *others = geometry.places(geometry.pad(x, least))
     out = np.copy(first)
@@ -57,10 +52,11 @@ def _ties(y: Any, x: Any, geometry: Geometry) -> tuple[list[Any], Any]:
 
 def _shares(g: Any, y: Any, x: Any, **how: Any) -> Any:
     """The cotangent of each window, shared equally by the elements that are its maximum."""
-    geometry = _geometry(x.shape[2:], **how)
+    geometry = Geometry(x.shape[2:], **how)
     ties, count = _ties(y, x, geometry)
     share, padded = g / count, np.zeros_like(g, order="C", shape=(*g.shape[:2], *geometry.padded))
-    apart = all(k <= s for k, s in zip(geometry.kernel, geometry.stride, strict=True))
+    (height, width), (sh, sw) = geometry.positions[-1], geometry.stride
+    apart = height < sh and width < sw
     for elements, tie in zip(geometry.places(padded), ties, strict=True):
         if apart:
             np.multiply(share, tie, out=elements)
@@ -71,7 +67,7 @@ def _shares(g: Any, y: Any, x: Any, **how: Any) -> Any:
 
 def _picked(t: Any, y: Any, x: Any, **how: Any) -> Any:
     """The mean of `t` over the elements that are the maximum of their window."""
-    geometry = _geometry(x.shape[2:], **how)
+    geometry = Geometry(x.shape[2:], **how)
     ties, count = _ties(y, x, geometry)
     out = np.zeros_like(y)
     for elements, tie in zip(geometry.places(geometry.pad(t)), ties, strict=True):
@@ -82,9 +78,9 @@ def _picked(t: Any, y: Any, x: Any, **how: Any) -> Any:
 # ---- windows side by side, for compiled programs -------------------------------------------------------------------
 
 
-def _side_by_side(size: Any, kernel: Pair, stride: Pair, padding: Pair) -> bool:
+def _side_by_side(size: Any, kernel: Pair, stride: Pair, padding: Any, dilation: Pair) -> bool:
     whole = all(n % k == 0 for n, k in zip(size, kernel, strict=True))
-    return kernel == stride and padding == (0, 0) and whole
+    return kernel == stride and padding == ((0, 0), (0, 0)) and dilation == (1, 1) and whole
 
 
 def _windows(x: Any, kernel: Pair) -> Any:
@@ -134,7 +130,7 @@ def _expand_picked(t: Any, y: Any, x: Any, **how: Any) -> Any:
 
 
 def _infer_window(op: Op, x: Aval, *_: Any, **how: Any) -> Aval:
-    return Aval((*x.shape[:2], *_geometry(x.shape[2:], **how).out), x.dtype)
+    return Aval((*x.shape[:2], *Geometry((x.shape[2], x.shape[3]), **how).out), x.dtype)
 
 
 # fmt: off

@@ -43,6 +43,8 @@ def _vjp_right(g: Any, z: Any, a: Any, b: Any) -> Any:
         return np.expand_dims(a, -1) * np.expand_dims(g, -2) if b.ndim > 1 else g * a
     if b.ndim == 1:
         return np.matmul(mT(a), np.expand_dims(g, -1))[..., 0]
+    if b.ndim == 2 and a.ndim > 2:  # one product of all rows, which is also their sum over the stack
+        return np.matmul(mT(np.reshape(a, (-1, a.shape[-1]))), np.reshape(g, (-1, g.shape[-1])))
     return np.matmul(mT(a), g)
 
 

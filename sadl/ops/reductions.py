@@ -55,8 +55,8 @@ def _vjp_prod(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) 
     return keep(g, x, axis, keepdims) * others
 
 
-reduce_sum = reduction("sum", np.add, "{acc} + {x}", 0, [_vjp_sum])
-reduce_prod = reduction("prod", np.multiply, "{acc} * {x}", 1, [_vjp_prod])
+reduce_sum = reduction("sum", np.add, "add_any_order({acc}, {x})", 0, [_vjp_sum])
+reduce_prod = reduction("prod", np.multiply, "multiply_any_order({acc}, {x})", 1, [_vjp_prod])
 reduce_max = reduction("max", np.maximum, "maximum({acc}, {x})", None, [_vjp_extreme])
 reduce_min = reduction("min", np.minimum, "minimum({acc}, {x})", None, [_vjp_extreme])
 reduce_any = reduction("any", np.logical_or, "{acc} | ({x} != 0)", False, [None])

@@ -32,8 +32,8 @@ def clip_grad_norm(params: Params, max_norm: float, norm_type: float = 2.0) -> A
     Raises:
         ValueError: `max_norm` or `norm_type` is out of range.
     """
-    _require("clip_grad_norm", "max_norm", max_norm, max_norm >= 0)
-    _require("clip_grad_norm", "norm_type", norm_type, norm_type > 0)
+    _require("clip_grad_norm", "max_norm", max_norm, ">= 0")
+    _require("clip_grad_norm", "norm_type", norm_type, "> 0")
     with no_grad():
         found = _gradients(params)
         dtype = np.result_type(np.float32, *(g.dtype for _, g in found))
@@ -54,7 +54,7 @@ def clip_grad_value(params: Params, clip_value: float) -> None:
     Raises:
         ValueError: `clip_value` is out of range.
     """
-    _require("clip_grad_value", "clip_value", clip_value, clip_value >= 0)
+    _require("clip_grad_value", "clip_value", clip_value, ">= 0")
     with no_grad():
         for p, g in _gradients(params):
             p.grad = np.clip(g, -clip_value, clip_value)
@@ -76,6 +76,8 @@ def _norm(grads: list[Any], p: float, dtype: np.dtype) -> Any:
     return np.sqrt(total) if p == 2 else total ** (1 / p)
 
 
-def _require(op: str, name: str, value: Any, holds: bool) -> None:
-    if not holds:  # NaN included
-        raise ValueError(explain(op, f"{name}={value} is out of range"))
+def _require(op: str, name: str, value: Any, need: str) -> None:
+    if not isinstance(value, (int, float, np.number)):
+        raise TypeError(explain(op, f"{name}={value!r} is no number", f"a number {need}"))
+    if not (value > 0 or (value == 0 and need == ">= 0")):  # NaN included
+        raise ValueError(explain(op, f"{name}={value} is out of range", f"a number {need}"))

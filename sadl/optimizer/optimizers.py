@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from sadl.errors import explain
 from sadl.optimizer import rules
-from sadl.optimizer.shell import Options, Params, RuleOptimizer, require
+from sadl.optimizer.shell import Options, Params, RuleOptimizer, require_below_one
 
 
 def _option(name: str, doc: str) -> Any:
@@ -42,7 +43,8 @@ class SGD(RuleOptimizer):
     weight_decay = _option("weight_decay", "What of each parameter is added to its gradient.")
 
     def _check(self, options: Options) -> None:
-        require("SGD", nesterov=options["momentum"] > 0 or not options["nesterov"])
+        if options["nesterov"] and options["momentum"] == 0:
+            raise ValueError(explain("SGD", "nesterov=True with momentum=0.0 is out of range", "a momentum > 0"))
 
     def _slots(self, options: Options) -> list[str]:
         return ["m"] if options["momentum"] else []
@@ -78,7 +80,7 @@ class Adam(RuleOptimizer):
     weight_decay = _option("weight_decay", "What of each parameter is added to its gradient, or taken from it.")
 
     def _check(self, options: Options) -> None:
-        require(type(self).__name__, betas=max(options["betas"]) < 1)
+        require_below_one(type(self).__name__, betas=options["betas"])
 
     def _slots(self, options: Options) -> list[str]:
         return ["m", "v"]
@@ -149,7 +151,7 @@ class RMSprop(RuleOptimizer):
     centered = _option("centered", "Whether to divide by a standard deviation.")
 
     def _check(self, options: Options) -> None:
-        require("RMSprop", alpha=options["alpha"] < 1)
+        require_below_one("RMSprop", alpha=options["alpha"])
 
     def _slots(self, options: Options) -> list[str]:
         return ["v", *(["b"] if options["momentum"] else []), *(["a"] if options["centered"] else [])]
@@ -225,7 +227,7 @@ class Lion(RuleOptimizer):
     weight_decay = _option("weight_decay", "What is taken from each parameter, times the rate.")
 
     def _check(self, options: Options) -> None:
-        require("Lion", betas=max(options["betas"]) < 1)
+        require_below_one("Lion", betas=options["betas"])
 
     def _slots(self, options: Options) -> list[str]:
         return ["m"]

@@ -275,6 +275,8 @@ _Named = list[tuple[str, Any]]
 
 def _grouped(params: Params) -> list[tuple[_Named, Options]]:
     """The parameters of each group by path, name or position, and the group's own options."""
+    if isinstance(params, type):
+        raise TypeError(explain("Optimizer", f"the class {params.__name__} has no Parameters yet", "an object of it"))
     if isinstance(params, (Function, Mapping)) or hasattr(params, "get_parameters") or not isinstance(params, Iterable):
         return [(_named(params), {})]
     items = list(params)
@@ -302,7 +304,7 @@ def _named(params: Params) -> _Named:
         params = params.get_parameters()
     if not isinstance(params, Iterable):
         what = f"parameters are a Function, a mapping or an iterable of Parameters, found a {type(params).__name__}"
-        raise TypeError(explain("Optimizer", what))
+        raise TypeError(explain("Optimizer", what, "the model, or a list of its Parameters"))
     named = params.items() if isinstance(params, Mapping) else enumerate(params)
     once: dict[int, tuple[str, Any]] = {}
     for name, p in named:
@@ -315,9 +317,12 @@ def _checked(groups: Iterable[_Named]) -> OrderedDict[str, Any]:
     check_paths([path for path, _ in named])
     found = OrderedDict(named)
     if not found:
-        raise ValueError("Must pass at least one parameter to optimize.")
-    if not all(isinstance(p, Parameter) for p in found.values()):
-        raise TypeError("All parameters passed to the optimizer must be of type Parameter.")
+        what = "Must pass at least one parameter to optimize, found none"
+        raise ValueError(explain("Optimizer", what, "a list: a generator gives its items only once"))
+    others = [f"{path}: a {type(p).__name__}" for path, p in found.items() if not isinstance(p, Parameter)]
+    if others:
+        what = f"All parameters passed to the optimizer must be of type Parameter, unlike {', '.join(others)}"
+        raise TypeError(explain("Optimizer", what, "sadl.Parameter(array); and [p] for a single one"))
     bad = [path for path, p in found.items() if not p.keep_grad or not p.is_leaf()]
     if bad:
         what = f"parameters must keep their gradient and have no history, unlike {', '.join(bad)}"
@@ -331,7 +336,7 @@ def _rate(value: Any) -> Any:
         return value
     array = np.asarray(plain(value))
     if array.size != 1 or array.dtype.kind not in "fiu" or not 0 <= array.item() < np.inf:
-        raise ValueError(explain("lr", f"{value!r} is not a finite number >= 0"))
+        raise ValueError(explain("lr", f"lr={value!r} is out of range", "a finite number >= 0"))
     return array.reshape(())
 
 
@@ -356,7 +361,8 @@ def _number(op: str, name: str, value: Any) -> float:
     return float(value)
 
 
-def require(op: str, **holds: bool) -> None:
-    wrong = ", ".join(name for name, good in holds.items() if not good)
-    if wrong:
-        raise ValueError(explain(op, f"out of range: {wrong}", "see its documentation for what is allowed"))
+def require_below_one(op: str, **decays: Any) -> None:
+    """Raise unless all numbers are below 1; that they are at least 0 is known."""
+    for name, value in decays.items():
+        if np.max(value) >= 1:
+            raise ValueError(explain(op, f"{name}={value} is out of range", "a number >= 0 and < 1, or two of them"))
