@@ -34,7 +34,7 @@ def lines_of(module: str) -> tuple[list[str], list[str]]:
     source = inspect.getsource(import_module(module))
     in_docstring: set[int] = set()
     for node in ast.walk(ast.parse(source)):
-        kinds = ast.Module, ast.ClassDef, ast.FunctionDef
+        kinds = ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef
         if isinstance(node, kinds) and ast.get_docstring(node) is not None:
             first = node.body[0]
             in_docstring.update(range(first.lineno, (first.end_lineno or 0) + 1))

@@ -84,11 +84,11 @@ def _bar(total: int | None, at: int, text: str) -> Any:
     try:
         from tqdm import tqdm
     except ImportError:
-        return _Lines(total, at, text)
+        return _PlainLines(total, at, text)
     return tqdm(desc=text or None, total=total, initial=at, unit="step", dynamic_ncols=True)
 
 
-class _Lines:
+class _PlainLines:
     """What is used of tqdm, as plain lines."""
 
     def __init__(self, total: int | None, at: int, text: str) -> None:

@@ -36,10 +36,14 @@ def save_checkpoint(file_path: str | os.PathLike[str], /, **parts: Any) -> None:
             among them as `random`, unless you pass `random=None`.
     Raises:
         TypeError: a part that is neither.
-        ValueError, ImportError, OSError: as `sadl.save`.
+        ValueError: a name with "/" in it, or the one that marks the file; or as `sadl.save`.
+        ImportError, OSError: as `sadl.save`.
     """
     entries = {_MARK: tensor(_VERSION)}
     for name, part in _with_random(parts).items():
+        if "/" in name or name == _MARK:
+            what = f"{name!r} cannot be the name of a part, as keys are '<part>/<key of its state>'"
+            raise ValueError(explain("save_checkpoint", what, name.replace("/", "_").strip("_") + "="))
         if hasattr(part, "get_state"):
             entries |= {f"{name}/{key}": value for key, value in part.get_state().items()}
         elif part is not None:

@@ -18,6 +18,7 @@ import numpy as np
 from sadl.creation import tensor
 from sadl.errors import explain
 from sadl.function import copy_state, snapshot
+from sadl.functional.checks import flag
 from sadl.ops.random import key_of, random_permutation
 from sadl.tape import MODE, plain
 from sadl.tree import flatten, unflatten
@@ -171,7 +172,7 @@ class DataLoader:
         position: how many batches of it were handed out.
     Raises:
         ValueError: a number is out of range; no batch is left; shuffling a generator.
-        TypeError: something that is no dataset.
+        TypeError: something that is no dataset; `shuffle` or `drop_last` is neither True nor False.
     """
 
     def __init__(
@@ -188,7 +189,11 @@ class DataLoader:
     ) -> None:
         self.dataset, self.collate = _dataset(dataset), collate
         self.batch_size = _count("DataLoader", "batch_size", batch_size, 1)
-        self.shuffle, self.drop_last, self.transform = bool(shuffle), bool(drop_last), transform
+        self.shuffle, self.drop_last = (
+            flag("DataLoader", "shuffle", shuffle),
+            flag("DataLoader", "drop_last", drop_last),
+        )
+        self.transform = transform
         self.prefetch = _count("DataLoader", "prefetch", prefetch, 0)
         if shuffle and isinstance(self.dataset, GeneratorDataset):
             what = "the samples of a generator come in its own order"
@@ -332,7 +337,7 @@ class DataLoader:
 
 
 def _dataset(given: Any) -> Any:
-    if isinstance(given, Mapping) or (isinstance(given, tuple) and all(isinstance(a, np.ndarray) for a in given)):
+    if isinstance(given, Mapping) or (isinstance(given, tuple) and any(isinstance(a, np.ndarray) for a in given)):
         what = f"a {type(given).__name__} of arrays has no samples by number"
         raise TypeError(explain("DataLoader", what, "sadl.data.ArrayDataset(x, y)"))
     if isinstance(given, GeneratorDataset) or (hasattr(given, "__len__") and hasattr(given, "__getitem__")):

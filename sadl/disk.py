@@ -67,7 +67,7 @@ def save(data: Tensor | Mapping[str, Tensor], file_path: str | os.PathLike[str])
     """
     path = Path(file_path)
     chunks = _format_of(path, "save").encode(_entries(data))
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.writelines(chunks)
 
 
@@ -143,7 +143,7 @@ def _host_array(value: Tensor) -> np.ndarray:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file that takes the place of `path` once all of it is on the disk, or never was."""
     target = Path(os.path.realpath(path))  # a symbolic link stays one, as with open(path, "wb")
     if not target.parent.is_dir():

@@ -5,6 +5,7 @@ Deciding when something is wrong is left to the code that finds it.
 """
 
 from collections.abc import Callable
+from typing import Self
 
 PLACES: list[Callable[[str], str]] = []  # asked, for each message of an op, where in a model it happened
 
@@ -13,18 +14,26 @@ class ShapeError(ValueError):
     """Operands whose shapes do not fit together."""
 
 
-class RangeError(IndexError):
-    """An index that is not in range. Its message is known in `parts`, as `explain` takes them: whoever catches it where
-    no model is being called, because a program runs, may know where in one it was.
+class _InParts(Exception):
+    """Its message is known in `parts`, as `explain` takes them: whoever catches it where no model is being called,
+    because a program runs, may know where in one it was.
     """
 
     parts = ("", "", "")
 
     @classmethod
-    def of(cls, op: str, what: str, instead: str) -> "RangeError":
+    def of(cls, op: str, what: str, instead: str) -> Self:
         error = cls(explain(op, what, instead))
         error.parts = op, what, instead
         return error
+
+
+class RangeError(_InParts, IndexError):
+    """An index that is not in range."""
+
+
+class NumberError(_InParts, ValueError):
+    """A number that is not in range."""
 
 
 class GradientError(ValueError):

@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from sadl.disk import _replacing
+from sadl.disk import replacing
 from sadl.errors import FileFormatError, explain
 from sadl.tape import MODE, plain
 
 BINS = 30  # of a histogram in lines of JSON
+OWN_NAMES = ("step", "histogram", "counts", "edges", "not_finite")  # in the entries of lines of JSON
+LIMIT = 9e19  # of TensorBoard's bins, beyond which elements would be in none
 FLUSH_SECONDS = 5  # after which what TensorBoard is to read is on the disk
 
 
@@ -42,7 +44,7 @@ class Log:
         self.path = Path(path)
         start = None if from_step is None else _step("from_step", from_step)
         lines = self.path.suffix == ".jsonl"
-        self._sink: _Lines | _Events | None = _Lines(self.path, start) if lines else _Events(self.path, start)
+        self._sink: _JsonLines | _Events | None = _JsonLines(self.path, start) if lines else _Events(self.path, start)
 
     def __enter__(self) -> "Log":
         return self
@@ -55,8 +57,12 @@ class Log:
 
         Raises:
             TypeError: a value that is no number.
-            ValueError: the step is no integer >= 0; the log was closed.
+            ValueError: the step is no integer >= 0; the log was closed; a name that the entries themselves have.
         """
+        taken = [name for name in values if name in OWN_NAMES]
+        if taken:
+            what = f"the name {taken[0]!r} is one of the entries' own, {', '.join(OWN_NAMES)}"
+            raise ValueError(explain("Log", what, f"another name: {taken[0]}_"))
         self._open().scalars(_step("step", step), {name: _number(name, value) for name, value in values.items()})
 
     def histograms(self, step: int, arrays: Any, /) -> None:
@@ -81,7 +87,7 @@ class Log:
             self._sink.close()
         self._sink = None
 
-    def _open(self) -> "_Lines | _Events":
+    def _open(self) -> "_JsonLines | _Events":
         recorder = MODE.get().recorder
         if recorder is not None:
             recorder.read("sadl.Log", "return the value and write it outside")
@@ -93,7 +99,7 @@ class Log:
 # ---- lines of JSON -------------------------------------------------------------------------------------------------
 
 
-class _Lines:
+class _JsonLines:
     def __init__(self, path: Path, start: int | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
@@ -105,7 +111,7 @@ class _Lines:
         self._write({"step": step, **{k: v if math.isfinite(v) else None for k, v in values.items()}})
 
     def histogram(self, step: int, name: str, finite: np.ndarray, others: int) -> None:
-        counts, edges = np.histogram(finite, BINS) if finite.size else (np.zeros(0, int), np.zeros(0))
+        counts, edges = _histogram(finite)
         entry = {"step": step, "histogram": name, "counts": counts.tolist(), "edges": edges.tolist()}
         self._write({**entry, "not_finite": others})
 
@@ -117,6 +123,16 @@ class _Lines:
         """Every entry is in the file already."""
 
 
+def _histogram(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Counts and edges of `BINS` bins: of one if the values are too near to, or too far from, each other for more."""
+    if not values.size:
+        return np.zeros(0, int), np.zeros(0)
+    low, high = float(np.min(values)), float(np.max(values))
+    if BINS**2 * math.ulp(max(abs(low), abs(high))) < high - low < math.inf:
+        return np.histogram(values, BINS)
+    return np.array([values.size]), np.array([low, high])
+
+
 def _cut(path: Path, start: float) -> None:
     """Drop entries from step `start` on, and a last line that was not finished."""
     lines = path.read_bytes().splitlines(keepends=True)
@@ -124,7 +140,7 @@ def _cut(path: Path, start: float) -> None:
         lines.pop()
     kept = [line for n, line in enumerate(lines, 1) if _step_of(path, n, line) < start]
     if sum(map(len, kept)) < path.stat().st_size:
-        with _replacing(path) as file:
+        with replacing(path) as file:
             file.writelines(kept)
 
 
@@ -159,7 +175,7 @@ class _Events:
 
     def histogram(self, step: int, name: str, finite: np.ndarray, others: int) -> None:
         if finite.size:
-            self.writer.add_histogram(_tag(name), finite, step)
+            self.writer.add_histogram(_tag(name), np.clip(finite, -LIMIT, LIMIT), step)
         if others:
             self.writer.add_scalar(_tag(f"{name}.not_finite"), others, step)
 

@@ -27,7 +27,7 @@ from sadl.ops.random import (
     random_uniform,
     words_for,
 )
-from sadl.tape import MODE, bind, no_grad
+from sadl.tape import MODE, Traced, bind, no_grad, plain
 
 __all__ = [
     "Generator",
@@ -167,7 +167,8 @@ def uniform(shape: Any, low: Any = 0.0, high: Any = 1.0, dtype: Any = np.float32
 
     Args:
         shape: an integer or a tuple of them.
-        low, high: numbers, or arrays that broadcast to `shape`, in which the result is differentiable.
+        low, high: numbers, or arrays that broadcast to `shape`, in which the result is differentiable. While a program
+            is captured, the values of Tensors are not looked at: there, they are not checked.
         dtype: float16, float32 or float64.
         rng: a `Generator` or a seed; the one that `sadl.random.seed` seeds if None.
     Raises:
@@ -175,6 +176,7 @@ def uniform(shape: Any, low: Any = 0.0, high: Any = 1.0, dtype: Any = np.float32
         TypeError: `rng` is a generator of NumPy's.
     """
     if not (_is_number(low) and _is_number(high)):
+        _require_all("uniform", lambda low, high: low <= high, "low <= high", low=low, high=high)
         return low + (high - low) * uniform(shape, dtype=dtype, rng=rng)
     if not low <= high:
         raise ValueError(explain("uniform", f"low={low} and high={high} are no interval", "low <= high"))
@@ -190,6 +192,7 @@ def normal(shape: Any, mean: Any = 0.0, std: Any = 1.0, dtype: Any = np.float32,
         mean, std: numbers, or arrays that broadcast to `shape`, in which the result is differentiable; std >= 0.
     """
     if not (_is_number(mean) and _is_number(std)):
+        _require_all("normal", lambda std: std >= 0, "std >= 0", std=std)
         return mean + std * normal(shape, dtype=dtype, rng=rng)
     if not std >= 0:
         raise ValueError(explain("normal", f"std={std} is out of range", "std >= 0"))
@@ -204,7 +207,9 @@ def bernoulli(p: Any, shape: Any, dtype: Any = np.float32, rng: Any = None) -> A
         dtype: any, bool included.
         shape, rng: as for `uniform`.
     """
-    if _is_number(p) and not 0 <= p <= 1:
+    if not _is_number(p):
+        _require_all("bernoulli", lambda p: (p >= 0) & (p <= 1), "0 <= p <= 1", p=p)
+    elif not 0 <= p <= 1:
         raise ValueError(explain("bernoulli", f"p={p} is no probability", "0 <= p <= 1"))
     return (uniform(shape, rng=rng) < p).astype(dtype)
 
@@ -229,6 +234,18 @@ def _draw_floats(name: str, op: Op, shape: Any, dtype: Any, rng: Any, *numbers: 
     if any(n < 0 for n in shape):
         raise ValueError(explain(name, "the shape is no tuple of integers >= 0", "(n, m)"))
     return _draw(op, words_for(math.prod(shape), dtype), rng, *numbers, shape=shape, dtype=dtype)
+
+
+def _require_all(op: str, holds: Callable[..., Any], need: str, **values: Any) -> None:
+    """Raise unless all elements of these arrays are as they must be, where they can be read."""
+    if MODE.get().recorder is not None and any(isinstance(x, Traced) for x in values.values()):
+        return
+    wrong = ~holds(*(np.asarray(plain(x)) for x in values.values()))  # NaN included
+    if np.any(wrong):
+        arrays = np.broadcast_arrays(wrong, *map(plain, values.values()))[1:]
+        found = " and ".join(f"{name}={x[wrong][0]}" for name, x in zip(values, arrays, strict=True))
+        what = f"{found} is out of range, as {np.count_nonzero(wrong)} of {wrong.size} elements are"
+        raise ValueError(explain(op, what, need))
 
 
 def _is_number(x: Any) -> bool:

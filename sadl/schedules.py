@@ -15,6 +15,8 @@ import numpy as np
 from sadl.creation import tensor
 from sadl.errors import explain
 from sadl.function import copy_state, snapshot
+from sadl.functional.checks import number
+from sadl.ops.checking import require_number
 from sadl.optimizer import Optimizer
 from sadl.tape import MODE, no_grad
 
@@ -50,7 +52,11 @@ class Schedule(ABC):
         """The rates after `t` steps: of numbers, or of Tensors () while a program is captured."""
 
     def step(self) -> None:
-        """Go on by one step, and set the rates. Where one of them is none, nothing is changed."""
+        """Go on by one step, and set the rates. Where one of them is none, nothing is changed.
+
+        Raises:
+            ValueError: a rate is no finite number >= 0, in programs as well.
+        """
         self._write(1)
 
     def _write(self, steps: int) -> None:
@@ -59,7 +65,9 @@ class Schedule(ABC):
             t = self.t + steps
             base = [self.base[i] for i in range(len(self.base))] if captured else self.base.tolist()
             rates = self.rates(base, t if captured else int(t))
-            rates = rates if captured else [_number(self, "the rate", float(rate)) for rate in rates]
+            rates = rates if captured else [float(rate) for rate in rates]
+            for rate in rates:
+                require_number(type(self).__name__, "the rate", rate)
             self.t[...] = t
             for x, rate in zip(self._rated, rates, strict=True):
                 x.lr[...] = rate
@@ -95,7 +103,7 @@ class StepLR(_OneFormula):
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
         self.step_size = _count(self, "step_size", step_size)
-        self.gamma = _number(self, "gamma", gamma)
+        self.gamma = number(type(self).__name__, "gamma", gamma, 0)
         super().__init__(optimizer)
 
     def rate(self, base: Any, t: Any) -> Any:
@@ -107,7 +115,7 @@ class MultiStepLR(_OneFormula):
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
         self.milestones = _milestones(self, milestones)
-        self.gamma = _number(self, "gamma", gamma)
+        self.gamma = number(type(self).__name__, "gamma", gamma, 0)
         super().__init__(optimizer)
 
     def rate(self, base: Any, t: Any) -> Any:
@@ -118,7 +126,7 @@ class ExponentialLR(_OneFormula):
     """base * gamma ** t."""
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
-        self.gamma = _number(self, "gamma", gamma)
+        self.gamma = number(type(self).__name__, "gamma", gamma, 0)
         super().__init__(optimizer)
 
     def rate(self, base: Any, t: Any) -> Any:
@@ -133,7 +141,7 @@ class CosineAnnealingLR(_OneFormula):
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
         self.T_max = _count(self, "T_max", T_max)
-        self.eta_min = _number(self, "eta_min", eta_min)
+        self.eta_min = number(type(self).__name__, "eta_min", eta_min, 0)
         super().__init__(optimizer)
 
     def rate(self, base: Any, t: Any) -> Any:
@@ -149,7 +157,7 @@ class CosineAnnealingWarmRestarts(_OneFormula):
 
     def __init__(self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0) -> None:
         self.T_0, self.T_mult = _count(self, "T_0", T_0), _count(self, "T_mult", T_mult)
-        self.eta_min = _number(self, "eta_min", eta_min)
+        self.eta_min = number(type(self).__name__, "eta_min", eta_min, 0)
         lengths = [self.T_0 * self.T_mult**k for k in range(62 if self.T_mult > 1 else 0)]
         self._restarts = np.cumsum([n for n in lengths if n < 2**62])
         super().__init__(optimizer)
@@ -172,8 +180,8 @@ class LinearLR(_OneFormula):
     def __init__(
         self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
     ) -> None:
-        self.start_factor = _number(self, "start_factor", start_factor)
-        self.end_factor = _number(self, "end_factor", end_factor)
+        self.start_factor = number(type(self).__name__, "start_factor", start_factor, 0)
+        self.end_factor = number(type(self).__name__, "end_factor", end_factor, 0)
         self.total_iters = _count(self, "total_iters", total_iters)
         super().__init__(optimizer)
 
@@ -248,12 +256,6 @@ class SequentialLR(Schedule):
 
 
 # ---- checking what was given ---------------------------------------------------------------------------------------
-
-
-def _number(schedule: Schedule, name: str, value: Any) -> float:
-    if not isinstance(value, (int, float, np.number)) or not 0 <= value < np.inf:
-        raise ValueError(explain(type(schedule).__name__, f"{name}={value!r} is out of range", "a finite number >= 0"))
-    return float(value)
 
 
 def _count(schedule: Schedule, name: str, value: Any) -> int:

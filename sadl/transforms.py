@@ -483,7 +483,8 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     Arguments and value may be nested lists, tuples and dicts of arrays; anything else among them is handed on. Tensors
     that `f` uses without their being arguments, such as the Parameters of a model, get their gradients as well. `f`
     must give the same again, which is checked; what it draws from `sadl.random` is the same. It must change nothing
-    outside, as that would happen twice.
+    outside, as that would happen twice: a BatchNorm in training updates its running statistics once more in the
+    backward, so leave such layers outside of `f`, or put them into inference mode.
 
     While `sadl.compile` captures, `f` is captured like any code: what a program keeps is for the compiler to decide.
     Raises:

@@ -126,7 +126,7 @@ NORM = [
     bad(AxisError, r"axis=2 is none", X, axis=2),
     bad(ValueError, r"shape \(2, 0\) has no elements", X[:, :0]),
     bad(ValueError, r"shape \(\) has no axis", np.float32(1)),
-    bad(ValueError, r"weight of shape \(2,\) does not broadcast to \(2, 3\).*normalised axes", X, ones(2)),
+    bad(ValueError, r"weight of shape \(2,\) does not fit an input of shape \(2, 3\) .*normalised axes", X, ones(2)),
     bad(TypeError, r"weight of <U1", X, WORDS),
     COMPLEX,
 ]
@@ -340,6 +340,7 @@ INIT = [
     bad(TypeError, "3 is no initialiser", init=3),
     bad(ValueError, r"gave float64 \(1,\), not float32", init=lambda shape, dtype, rng: np.ones(1)),
     bad(ValueError, "gave int64", init=lambda shape, dtype, rng: np.ones(shape, int)),
+    bad(ValueError, "gave complex128 .* not float32", init=lambda shape, dtype, rng: 1j * np.ones(shape)),
 ]
 
 
@@ -461,7 +462,7 @@ CALLED: list[tuple[sadl.Function, Bad]] = [
     (nn.Linear(4, 3), bad(ValueError, r"was given an input of shape \(\)", np.float32(1))),
     (nn.Linear(1, 3), bad(TypeError, "an input of <U1", WORDS)),
     (nn.Embedding(3, 2), bad(IndexError, r"outside 0 \.\. 2, for a table of float32 \(3, 2\): found 7", [[7]])),
-    (nn.Embedding(3, 2), bad(IndexError, "found -1", [-1])),
+    (nn.Embedding(3, 2), bad(IndexError, r"found -1.*ids from 0 to 2, or", [-1])),
     (nn.Embedding(3, 2), bad(TypeError, "ids must be integers, found float32", X)),
     (nn.SinusoidalPositions(3, 4), bad(ValueError, r"max_length=4\) was given an input of shape \(2, 5, 3\)", STEPS)),
     (nn.SinusoidalPositions(4, 4), bad(ValueError, r"dim=4.*shape \(2, 3\)", X)),
@@ -556,6 +557,8 @@ OPTIMIZERS = {
     "SGD": [
         *RATES,
         bad(ValueError, "momentum=-1 is out of range", parameters(), momentum=-1),
+        bad(TypeError, "momentum=None is no number", parameters(), momentum=None),
+        bad(TypeError, "nesterov='no' is neither True nor False", parameters(), momentum=0.9, nesterov="no"),
         bad(ValueError, r"nesterov=True with momentum=0\.0", parameters(), nesterov=True),
         bad(ValueError, "no option 'momentun'.*momentum", [{"params": parameters(), "momentun": 1}]),
     ],
@@ -568,6 +571,9 @@ OPTIMIZERS = {
         bad(ValueError, "max_norm=-1 is out of range.*>= 0", parameters(), -1),
         bad(ValueError, "norm_type=0 is out of range.*> 0", parameters(), 1, 0),
         bad(TypeError, "max_norm='a' is no number", parameters(), "a"),
+        bad(TypeError, r"max_norm=a Tensor of float32 \(2, 3\) is no number", parameters(), sadl.tensor(ones(2, 3))),
+        bad(ValueError, r"max_norm=-1\.0 is out of range.*>= 0", parameters(), sadl.tensor(-1.0)),
+        bad(TypeError, "norm_type='fro' is no number", parameters(), 1, "fro"),
     ],
     "clip_grad_value": [bad(ValueError, "clip_value=nan is out of range", parameters(), NAN)],
 }

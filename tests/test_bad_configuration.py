@@ -13,6 +13,7 @@ from bad_rows import CALLED, FUNCTIONS, INITIALIZERS, MADE, OPTIMIZERS, SCHEDULE
 import sadl
 import sadl.functional as F
 from sadl import Parameter, nn, optimizer, schedules
+from sadl.data import ArrayDataset, DataLoader
 from sadl.nn import init
 
 
@@ -75,6 +76,43 @@ def test_functions(name, row, mode):
     text = refusal(row, MODES[mode](Call(getattr(F, name))))
     assert text.startswith((f"[{name}]", "[attention]" if "attention" in name else "[random]"))
     assert (". In parts{deep}[1] (Call). " if mode in ("model", "captured") else "") in text
+
+
+FLAGS = {  # what is given where True or False is needed, often because torch has another order
+    "RNN bias='relu'": lambda: nn.RNN(2, 3, 1, "relu"),
+    "RNN batch_first=1": lambda: nn.RNN(2, 3, batch_first=1),
+    "LSTM bidirectional='False'": lambda: nn.LSTM(2, 3, bidirectional="False"),
+    "LSTMCell bias=0": lambda: nn.LSTMCell(2, 3, 0),
+    "Linear bias='no'": lambda: nn.Linear(2, 2, bias="no"),
+    "Linear bias, a ndarray,": lambda: nn.Linear(2, 2, bias=ones(2)),
+    "Conv2d bias='zeros'": lambda: nn.Conv2d(2, 2, 3, bias="zeros"),
+    "LayerNorm affine=1": lambda: nn.LayerNorm(3, affine=1),
+    "LayerNorm bias, a NoneType,": lambda: nn.LayerNorm(3, bias=None),
+    "BatchNorm affine='False'": lambda: nn.BatchNorm(3, affine="False"),
+    "TransformerBlock norm_first='yes'": lambda: nn.TransformerBlock(4, 2, norm_first="yes"),
+    "MaxPool2d ceil_mode=1": lambda: nn.MaxPool2d(2, ceil_mode=1),
+    "AvgPool1d count_include_pad=0": lambda: nn.AvgPool1d(2, count_include_pad=0),
+    "max_pool1d ceil_mode=2": lambda: F.max_pool1d(ones(1, 2, 4), 2, ceil_mode=2),
+    "avg_pool1d count_include_pad=''": lambda: F.avg_pool1d(ones(1, 2, 4), 2, count_include_pad=""),
+    "attention is_causal=0.5": lambda: F.scaled_dot_product_attention(X, X, X, None, 0.5),
+    "attention is_causal='no'": lambda: nn.MultiHeadAttention(4, 2)(ones(2, 3, 4), is_causal="no"),
+    "kl_div log_target='mean'": lambda: F.kl_div(X, X, "sum", "mean"),
+    "batch_norm training=0.1": lambda: F.batch_norm(X, None, None, None, None, 0.1),
+    "dropout training=7": lambda: F.dropout(X, 0.5, 7),
+    "DataLoader shuffle=5": lambda: DataLoader(ArrayDataset(X), 1, 5),
+    "DataLoader drop_last='no'": lambda: DataLoader(ArrayDataset(X), drop_last="no"),
+}
+
+
+@pytest.mark.parametrize("what", FLAGS)
+def test_what_is_neither_true_nor_false(what):
+    op, _, named = what.partition(" ")
+    with pytest.raises(TypeError, match=rf"^\[{op}\] {re.escape(named)} is neither True nor False.*Instead: True or"):
+        FLAGS[what]()
+
+
+def test_flags_of_numpy():
+    assert nn.Linear(2, 2, bias=np.False_).b is None and nn.LSTM(2, 3, bidirectional=np.True_)(X[None, :, :2])
 
 
 @pytest.mark.parametrize(("name", "row"), rows_of(MADE))

@@ -237,6 +237,14 @@ def test_what_is_in_a_file(suffix, tmp_path):
     assert {k: type(v) for k, v in values.items()} == {"step": int, "rate": float, "done": bool}
 
 
+@pytest.mark.parametrize("name", ["a/b", "/", "__checkpoint__"])
+@pytest.mark.parametrize("part", [3, sadl.SGD([Parameter([1.0])])], ids=["number", "object"])
+def test_names_that_could_not_be_read_back_are_refused(tmp_path, name, part):
+    with pytest.raises(ValueError, match=rf"\[save_checkpoint\] '{name}' cannot be the name of a part"):
+        save_checkpoint(tmp_path / "x.sadl", **{name: part})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_failing_save_leaves_the_older_file(tmp_path):
     model = Net(0)
     path = tmp_path / "x.sadl"

@@ -16,7 +16,7 @@ import threading
 
 import numpy as np
 import pytest
-from corpus import batches, close, mlp, training_step, values
+from corpus import CORPUS, batches, close, mlp, of, training_step, values
 
 import sadl
 import sadl.functional as F
@@ -938,3 +938,27 @@ def test_kernels_that_cannot_be_compiled_name_the_way_out(monkeypatch):
 
 def test_capture_errors_are_runtime_errors():
     assert issubclass(CaptureError, RuntimeError) and issubclass(CompileError, RuntimeError)
+
+
+ANEW = {
+    "square": of(lambda x: np.abs(x) ** np.array(2.0, x.dtype), np.linspace(-1, 2, 50, dtype=np.float32)),
+    "root": of(lambda x: np.abs(x) ** np.array(0.5), np.linspace(-1, 2, 50)),
+    "numbers": of(lambda x: x * (np.array(0.1) * 3 + 1) / np.array(7.0), np.linspace(-1, 2, 50)),
+    "arrays": of(lambda x: np.tanh(x * np.arange(1, 6) / 3) + np.ones(5) * 0.3, np.linspace(-1, 2, 50).reshape(10, 5)),
+}
+
+
+@pytest.mark.parametrize("name", [*CORPUS, *ANEW])
+def test_the_first_call_has_the_bits_of_later_ones(name):
+    """So that a run that was interrupted and goes on is the same run."""
+    make, args = (CORPUS | ANEW)[name]
+    runs = []
+    for prepared in (False, True):  # each with state of its own
+        step = sadl.compile(make())
+        given = [[np.array(a) for a in args] for _ in range(4)]
+        with np.errstate(all="ignore"):
+            if prepared:
+                step.prepare(*given[-1])
+            runs.append([[np.array(x).tobytes() for x in flatten(step(*a))[0]] for a in given[:3]])
+        assert step.stats.programs == 1
+    assert runs[0] == runs[1]

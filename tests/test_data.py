@@ -544,6 +544,7 @@ def test_generators_are_closed():
         (lambda: collate([object(), object()]), TypeError, r"cannot be made of object.*Instead: samples of arrays"),
         (lambda: collate([{1}, {2}]), TypeError, "cannot be made of set"),
         (lambda: DataLoader((X, Y)), TypeError, r"a tuple of arrays.*ArrayDataset\(x, y\)"),
+        (lambda: DataLoader((X, [1, 2, 3]), 2), TypeError, r"a tuple of arrays.*ArrayDataset\(x, y\)"),
         (lambda: DataLoader({"x": X}), TypeError, r"a dict of arrays.*ArrayDataset\(x, y\)"),
         (Dataset, TypeError, "abstract"),
     ],

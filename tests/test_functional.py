@@ -295,7 +295,12 @@ def test_batch_norm_follows_with_the_unbiased_variance(make):
 @pytest.mark.parametrize(
     ("problem", "call"),
     [
-        (r"\[layer_norm\] weight of shape \(4,\) does not broadcast", lambda: F.layer_norm(X, np.ones(4))),
+        (r"\[layer_norm\] weight of shape \(4,\) does not fit", lambda: F.layer_norm(X, np.ones(4))),
+        (r"\[layer_norm\] weight of shape \(1,\) does not fit", lambda: F.layer_norm(X, np.ones(1))),
+        (r"\[layer_norm\] bias of shape .* axis=-1.*axes: \(\d+,\)", lambda: F.layer_norm(X, None, np.ones(X.shape))),
+        (r"\[layer_norm\] axis=0 of .* is not the last", lambda: F.layer_norm(X, np.ones(X.shape[-1]), axis=0)),
+        (r"\[layer_norm\] axis=0 of .* is not the last", lambda: F.layer_norm(X, np.ones(X.shape[0]), axis=0)),
+        (r"\[rms_norm\] axis=\(0,\) of .* is not the last", lambda: F.rms_norm(X, np.ones(X.shape[0]), axis=(0,))),
         (r"\[rms_norm\] weight of shape \(2, 5\)", lambda: F.rms_norm(X, np.ones((2, 5)))),
         (r"\[group_norm\] 4 channels cannot be divided into 3", lambda: F.group_norm(X, 3)),
         (r"\[group_norm\] bias of shape \(3,\) .* shape \(4,\)", lambda: F.group_norm(X, 2, None, np.ones(3))),

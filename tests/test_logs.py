@@ -97,6 +97,23 @@ def test_files_that_are_no_logs(text, tmp_path):
     assert path.read_text() == text
 
 
+@pytest.mark.parametrize(
+    "values",
+    [[1, np.nextafter(1, 2)], [-1.7e308, 1.7e308], [0, 5e-324], [5, 5], [1e300], [1.041e-320, 1.083e-320]],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["x.jsonl", "run"])
+def test_histograms_of_values_too_near_or_too_far(name, values, tmp_path):
+    pytest.importorskip("tensorboardX")
+    with Log(tmp_path / name) as log:
+        log.histograms(0, {"x": np.array(values)})
+    if name == "x.jsonl":
+        (entry,) = entries(tmp_path / name)
+        assert (entry["counts"], entry["edges"]) == ([len(values)], [min(values), max(values)])
+    else:
+        assert sum(sum(e.summary.value[0].histo.bucket) for e in events(tmp_path / name)[1:]) == len(values)
+
+
 # ---- events ----------------------------------------------------------------------------------------------------
 
 
@@ -172,6 +189,9 @@ def test_refused(name, tmp_path):
         for bad in ("text", np.ones(2), 1j, None):
             with pytest.raises(TypeError, match=r"bad is a .* not one number"):
                 log.scalars(1, good=1, bad=bad)
+        for own in ("step", "histogram", "counts", "edges", "not_finite"):
+            with pytest.raises(ValueError, match=rf"the name '{own}' is one of the entries' own"):
+                log.scalars(1, **{"loss": 1, own: 7})
         with pytest.raises(TypeError, match=r"a ndarray has no named arrays"):
             log.histograms(1, np.ones(2))
         with pytest.raises(TypeError, match=r"z has dtype complex128"):

@@ -7,6 +7,7 @@ import copy
 import functools
 import math
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -404,8 +405,14 @@ def test_what_is_fixed_cannot_be_set():
     optimizer = SGD([Parameter([1.0])], momentum=0.9)
     assert (optimizer.momentum, optimizer.nesterov, optimizer.weight_decay) == (0.9, False, 0.0)
     assert Adam([Parameter([1.0])]).betas == (0.9, 0.999)
-    with pytest.raises(AttributeError):
+    with pytest.raises(
+        AttributeError, match=r"\[SGD\] momentum is fixed.*Instead: another .*momentum=0\.5.*load_state"
+    ):
         optimizer.momentum = 0.5
+    for rated in (optimizer, *optimizer.groups):
+        with pytest.raises(TypeError, match="does not support item assignment"):
+            rated.options["momentum"] = 0.5
+    assert optimizer.momentum == optimizer.groups[0].options["momentum"] == 0.9
 
 
 # ---- groups ----------------------------------------------------------------------------------------------------
@@ -451,6 +458,48 @@ def test_copied_groups_keep_the_shared_rate(again):
     copied = again(SGD([{"params": [Parameter([1.0])]}, {"params": [Parameter([1.0])], "lr": 0.5}]))
     assert copied.groups[0].lr is copied.lr is not copied.groups[1].lr
     assert copied.copy_to_device("cpu").groups[0].lr is copied.lr
+
+
+def test_a_shared_rate_is_set_at_the_optimizer():
+    optimizer = SGD([{"params": [Parameter([1.0])]} for _ in range(2)] + [{"params": [Parameter([1.0])], "lr": 0.5}])
+    for again in (optimizer, copy.deepcopy(optimizer)):
+        with pytest.raises(
+            ValueError, match=r"\[Group\].*rate of this group is that of the optimizer.*optimizer\.lr ="
+        ):
+            again.groups[0].lr = 5.0
+        again.groups[2].lr = 0.25
+        again.lr = 0.125
+        assert [float(group.lr) for group in again.groups] == [0.125, 0.125, 0.25]
+
+
+@pytest.mark.parametrize("bad", [-3.0, np.inf, np.nan])
+def test_a_running_program_refuses_a_bad_rate_and_changes_nothing(bad):
+    p = with_grad([1.0], [1.0])
+    optimizer = SGD([p], lr=0.5)
+
+    @sadl.compile
+    def step(rate):
+        optimizer.step()
+        optimizer.lr = rate
+
+    for _ in range(3):
+        step(np.array(0.25))
+    before = p.tolist(), float(optimizer.lr)
+    with pytest.raises(ValueError) as eager:
+        optimizer.lr = bad
+    with pytest.raises(ValueError, match=r"\[lr\] lr=(-3\.0|inf|nan) is out of range.*Made at \S+:\d+") as running:
+        step(np.array(bad))
+    assert re.sub(r" Made at \S+:\d+\.", "", str(running.value)) == str(eager.value)
+    assert (p.tolist(), float(optimizer.lr)) == before and step.stats.programs == 1
+    step(np.array(0.0))
+    assert float(optimizer.lr) == 0
+
+
+def test_a_captured_rate_of_another_shape_is_refused():
+    optimizer = SGD([Parameter([1.0])])
+    for bad in (np.ones(2), np.array(True)):
+        with pytest.raises(ValueError, match=r"\[lr\] lr=of "):
+            sadl.compile(lambda rate: setattr(optimizer, "lr", rate))(bad)
 
 
 def test_state_of_groups_goes_on_identically():
@@ -576,6 +625,43 @@ def test_clipping_by_value_is_that_of_torch(value, compiled):
         clip()
     for i, p in enumerate(params):
         assert np.array_equal(p.grad, expected[f"value {value}/{i}"])
+
+
+def test_clipping_leaves_out_what_is_frozen():
+    p, frozen = with_grad([1.0, 1.0], [3.0, 4.0]), with_grad([1.0], [100.0])
+    frozen.requires_grad = False
+    assert clip_grad_norm([p, frozen], 2.5) == 5
+    clip_grad_value([p, frozen], 2.0)
+    np.testing.assert_allclose(p.grad, [1.5, 2.0], rtol=1e-6)
+    assert frozen.grad == 100
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_bounds_that_are_tensors(dtype):
+    """They do what numbers do, to the bit and in the same dtype, and are looked at in programs as well."""
+    values = [Parameter(np.array([1.0, 1.0, 1.0], dtype)) for _ in range(3)]
+
+    def clip(p, norm, value):
+        p.grad = np.array([0.3, -0.4, 1.2], dtype)
+        clip_grad_norm([p], norm)
+        clip_grad_value([p], value)
+
+    clip(values[0], 0.7, 0.3)
+    norm, value = sadl.tensor(0.7, dtype=np.float64), sadl.tensor([0.3], dtype=np.float64)
+    clip(values[1], norm, value)
+    program = sadl.compile(functools.partial(clip, values[2]))
+    for _ in range(3):
+        program(norm, value)
+    first, second, third = (p.grad for p in values)
+    assert first.dtype == second.dtype == third.dtype == dtype
+    assert np.array_equal(first, second)
+    np.testing.assert_allclose(first, third, rtol=4 * np.finfo(dtype).eps)
+    for call in (program, functools.partial(clip, values[1])):
+        with pytest.raises(ValueError, match=r"max_norm=-1\.0 is out of range"):
+            call(sadl.tensor(-1.0, dtype=np.float64), value)
+        with pytest.raises(ValueError, match=r"\[clip_grad_value\] clip_value=nan is out of range"):
+            call(norm, sadl.tensor([np.nan], dtype=np.float64))
+    assert np.array_equal(values[2].grad, third)
 
 
 def test_clipping_in_a_compiled_step():
@@ -798,10 +884,12 @@ def test_compiled_steps_go_on_identically_from_a_state(cls, options):
     def stepper(f):
         optimizer = cls(f, lr=0.01, **options)
 
-        def step():
+        def step():  # the kernels of which were compiled for another test
             optimizer.zero_grad()
-            optimizer.backward(np.mean(np.square(f(X))))
+            loss = np.mean(np.square(f(X)))
+            optimizer.backward(loss)
             optimizer.step()
+            return loss
 
         return sadl.compile(step), optimizer
 

@@ -281,6 +281,13 @@ def check_error_in_an_eager_step() -> None:
     assert np.any(norm.mean)
 
 
+def check_padding() -> None:
+    layer, x = sadl.nn.LSTM(2, 3, bidirectional=True, rng=0), np.ones((1, 4, 2), np.float32)
+    x[:, 2:] = 0
+    _, (alone, _) = layer(x[:, :2])
+    assert not np.allclose(layer(x)[1][0], alone) and np.allclose(layer(x, lengths=[2])[1][0], alone)
+
+
 def check_integers_into_a_layer() -> None:
     layer, x = sadl.Linear(2, 3), np.arange(4).reshape(2, 2)
     assert layer(x).dtype == np.float32 and F.linear(x, layer.W).dtype == np.float64
@@ -301,6 +308,7 @@ SHARP_BITS = {
     "`np.dot(m, t)` with `m` a memmap or another subclass of ndarray": check_subclass,
     "`t += 1` on a leaf that requires a gradient": check_changing_a_leaf,
     "an error in the middle of an eager step, as a class out of range": check_error_in_an_eager_step,
+    "a padded batch given to a recurrent layer": check_padding,
     "integers given to a layer with parameters": check_integers_into_a_layer,
     "a loop over a DataLoader that is left early": check_leaving_a_loop,
     "`optimizer.lr = 0.1` under a schedule": check_rate_under_a_schedule,

@@ -4,6 +4,7 @@ Takes the cases of `window_cases` and torch's values of `make_reference`.
 """
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -61,7 +62,8 @@ def test_equal_to_torch(name, dtype, expected):
     case = CASES[name]
     layer, weights = layer_of(case, dtype)
     given = {k: sadl.tensor(case.arrays[k].astype(dtype), requires_grad=True) for k in "xhc" if k in case.arrays}
-    outs, total = window_cases.outputs(layer, case.kind, given, lambda v: v.astype(dtype))
+    run = partial(layer, lengths=case.lengths)
+    outs, total = window_cases.outputs(run, case.kind, given, lambda v: v.astype(dtype))
     total.backward()
     assert_equal_to_torch(name, outs, {k: t.grad for k, t in (given | weights).items()}, expected, dtype)
 
@@ -74,16 +76,16 @@ def test_compiled_is_equal_to_torch(name, expected):
     everything = given | weights
 
     @sadl.compile
-    def run():
+    def run(lengths):
         for t in everything.values():
             t.grad = None
-        outs, total = window_cases.outputs(layer, case.kind, given, lambda v: v)
+        outs, total = window_cases.outputs(partial(layer, lengths=lengths), case.kind, given, lambda v: v)
         total.backward()
         return [o.detach() for o in outs]
 
     with sadl.config(jit=name.endswith("0")):  # the others as plain Python, for want of time
         for _ in range(3):
-            outs = run()
+            outs = run(case.lengths)
     assert run.graph is not None
     assert_equal_to_torch(name, outs, {k: t.grad for k, t in everything.items()}, expected, np.float64)
 
@@ -141,6 +143,41 @@ def test_sequences_are_steps_of_cells(kind, reverse):
         state = new if kind == "lstm" else (new,)
         assert np.allclose(outs[:, t], state[0], rtol=1e-13)
     assert len(last) == parts and all(np.allclose(a, b, rtol=1e-13) for a, b in zip(last, state, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_padding_counts_for_nothing(kind):
+    """Whatever it is, also for the gradients; and a padded sequence gives what it gives alone."""
+    layer = getattr(nn, kind)(3, 4, 2, bidirectional=True, dtype=np.float64, rng=0)
+    x, lengths = RNG.standard_normal((4, 5, 3)), np.array([5, 2, 0, 3])
+    parts = lambda last: last if kind == "LSTM" else (last,)
+    found = []
+    for padding in (0, np.nan):
+        padded = sadl.tensor(np.where(np.arange(5)[:, None] < lengths[:, None, None], x, padding), requires_grad=True)
+        for p in layer.parameters:
+            p.grad = None
+        y, last = layer(padded, lengths=lengths)
+        (np.sum(y**2) + sum(np.sum(p**3) for p in parts(last))).backward()
+        found.append([y, *parts(last), padded.grad, *(p.grad for p in layer.parameters)])
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True)) and np.any(found[0][-1])
+    for i, n in enumerate(lengths):
+        assert not np.any(y[i, n:]) and not np.any(padded.grad[i, n:])
+        if n:
+            alone, end = layer(x[i : i + 1, :n])
+            assert np.allclose(y[i, :n], alone[0], rtol=1e-12)
+            assert all(np.allclose(a[:, i], b[:, 0], rtol=1e-12) for a, b in zip(parts(last), parts(end), strict=True))
+    assert all(not np.any(p[:, 2]) for p in parts(last))  # without inputs the first state stays
+
+
+def test_lengths_that_are_too_long_for_a_running_program():
+    layer, x = nn.GRU(3, 4, bidirectional=True, rng=0), np.ones((2, 5, 3), np.float32)
+    run = sadl.compile(lambda x, lengths: layer(x, lengths=lengths)[0])
+    with sadl.config(jit=False):
+        for lengths in ([5, 1], [4, 2], [3, 3]):
+            assert np.allclose(run(x, np.array(lengths)), layer(x, lengths=lengths)[0], rtol=1e-5)
+        assert run.stats.programs == 1
+        with pytest.raises(IndexError, match=r"\[gru\] a length is outside 0 \.\. 5, .*: found 6"):
+            run(x, np.array([6, 1]))
 
 
 @pytest.mark.parametrize("kind", SIZES)
@@ -266,6 +303,7 @@ REFUSED = [
     (lambda: nn.LSTM(3, 4, batch_first=False)(X), r"an input of shape \(T, N, 3\)"),
     (lambda: nn.LSTM(3, 4, 2)(X[:, None], STATE), r"2 sequences and 2 cells\. Instead: 2 of shape \(2, 2, 4\)"),
     (lambda: nn.GRU(3, 4)(X[:, None], STATE[0]), r"\[GRU\] a state of shapes .* 1 of shape \(1, 2, 4\)"),
+    (lambda: nn.GRU(3, 4)(X[:, None], lengths=[1]), r"\[gru\] lengths of shape \(1,\) were given for 2 sequences"),
     (lambda: nn.GRU(3, 0), r"\[GRU\] sizes must be whole numbers >= 1, found .*hidden_size=0"),
     (lambda: nn.RNN(3, 4, num_layers=0), r"num_layers=0"),
     (lambda: nn.LSTM(3, 4, 2, dropout=1.5), r"\[LSTM\] dropout=1.5 is out of range"),
@@ -273,6 +311,12 @@ REFUSED = [
     (lambda: F.rnn_cell(X, STATE[0], WEIGHTS[0][:4], WEIGHTS[1][:4], nonlinearity=3), r"\[rnn_cell\] no nonlin"),
     (lambda: nn.LSTMCell(4, 4)(X), r"\[LSTMCell\] LSTMCell\(4, 4\) was given an input of shape \(2, 3\)"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", [nn.GRU(3, 4), nn.RNN(3, 4), nn.GRUCell(3, 4), nn.RNNCell(3, 4)])
+def test_a_state_of_one_part_is_no_tuple(layer):
+    with pytest.raises(TypeError, match=r"a state of 1 parts was given as a tuple\. Instead: h itself, not a tuple"):
+        layer(X[:, None] if hasattr(layer, "layers") else X, (STATE[0],))
 
 
 @pytest.mark.parametrize("call, message", REFUSED, ids=[m for _, m in REFUSED])

@@ -1,6 +1,7 @@
 """Tests of `sadl.schedules`: rates are those of torch, eager and in programs, and go on after a state was loaded."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -162,7 +163,7 @@ def test_a_lambda_with_a_bad_rate():
         (lambda o: schedules.MultiStepLR(o, [0]), "milestones=0"),
         (lambda o: schedules.ExponentialLR(o, float("nan")), "gamma=nan"),
         (lambda o: schedules.CosineAnnealingLR(o, True), "T_max=True"),
-        (lambda o: schedules.CosineAnnealingLR(o, 5, None), "eta_min=None"),
+        (lambda o: schedules.CosineAnnealingLR(o, 5, -0.5), "eta_min=-0.5"),
         (lambda o: schedules.CosineAnnealingWarmRestarts(o, 0), "T_0=0"),
         (lambda o: schedules.CosineAnnealingWarmRestarts(o, 3, 1.5), "T_mult=1.5"),
         (lambda o: schedules.LinearLR(o, total_iters=0), "total_iters=0"),
@@ -174,6 +175,38 @@ def test_a_lambda_with_a_bad_rate():
 def test_refused(make, match):
     with pytest.raises(ValueError, match=match):
         make(SGD([Parameter([1.0])]))
+
+
+def test_what_is_no_number_is_refused():
+    with pytest.raises(TypeError, match="CosineAnnealingLR.*eta_min=None is no number"):
+        schedules.CosineAnnealingLR(SGD([Parameter([1.0])]), 5, None)
+
+
+@pytest.mark.parametrize("factor", [lambda t: 4 - t, lambda t: 1 / np.maximum(5 - t, 0), lambda t: np.sqrt(4.5 - t)])
+def test_a_running_program_refuses_a_rate_that_is_none_and_changes_nothing(factor):
+    """Negative, infinite, NaN: with the words of eager code, and nothing is half done."""
+
+    def made():
+        optimizer = optimizer_with_groups()
+        return optimizer, schedules.LambdaLR(optimizer, [lambda t: 0.5**t, factor])
+
+    (one, eager), (other, schedule) = made(), made()
+    program = sadl.compile(lambda: schedule.step())
+    with np.errstate(all="ignore"):
+        messages = []
+        for step in (eager.step, program):
+            for _ in range(6):
+                before = rates(one), rates(other), int(eager.t), int(schedule.t)
+                try:
+                    step()
+                except ValueError as error:
+                    messages.append(str(error))
+                    assert (rates(one), rates(other), int(eager.t), int(schedule.t)) == before
+    said, again = [m for m in messages if "Made at" not in m], [m for m in messages if "Made at" in m]
+    assert program.stats.programs == 1 and said and len(said) == len(again)
+    assert [re.sub(r" Made at \S+:\d+\.", "", m) for m in again] == said
+    assert all(re.match(r"\[LambdaLR\] the rate=(-0\.4|inf|nan) is out of range", m) for m in said), said
+    assert rates(one) == rates(other)
 
 
 def test_an_optimizer_is_needed():

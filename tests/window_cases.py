@@ -76,11 +76,22 @@ class LayerCase(NamedTuple):
     kind: str  # the name of the layer
     settings: dict[str, Any]  # of the layer; the names are torch's
     arrays: dict[str, np.ndarray]  # "x", perhaps "h" and "c", and weights by their names in torch
+    lengths: np.ndarray | None = None
 
 
 def layer_cases(seed: int = 3, rounds: int = 6) -> dict[str, LayerCase]:
     rng = np.random.default_rng(seed)
-    return {f"{kind} {n}": _layer_case(rng, kind) for n in range(rounds) for kind in KINDS}
+    found = {f"{kind} {n}": _layer_case(rng, kind) for n in range(rounds) for kind in KINDS}
+    rng = np.random.default_rng(seed + 1)
+    return found | {f"{kind} padded {n}": _padded(rng, _layer_case(rng, kind)) for n in range(4) for kind in KINDS}
+
+
+def _padded(rng: Any, case: LayerCase) -> LayerCase:
+    """The same with sequences of several lengths, the longest of which is that of the inputs (or torch would cut)."""
+    n, steps = case.arrays["x"].shape[:2] if case.settings["batch_first"] else case.arrays["x"].shape[1::-1]
+    lengths = rng.integers(1, steps + 1, n)
+    lengths[rng.integers(n)] = steps
+    return case._replace(lengths=lengths)
 
 
 def _layer_case(rng: Any, kind: str) -> LayerCase:
@@ -103,6 +114,20 @@ def _layer_case(rng: Any, kind: str) -> LayerCase:
     return LayerCase(kind, settings, arrays)
 
 
+def torch_run(torch: Any, call: Any, case: LayerCase) -> Any:
+    """`call` of an input and a state, of packed sequences where they have lengths."""
+    if case.lengths is None:
+        return call
+    rnn, first = torch.nn.utils.rnn, case.settings["batch_first"]
+
+    def packed(x: Any, state: Any) -> Any:
+        given = rnn.pack_padded_sequence(x, torch.tensor(case.lengths), batch_first=first, enforce_sorted=False)
+        y, last = call(given, state)
+        return rnn.pad_packed_sequence(y, batch_first=first)[0], last
+
+    return packed
+
+
 def outputs(run: Any, kind: str, tensors: dict[str, Any], value: Any) -> tuple[list[Any], Any]:
     """What the layer gives, output and last states, and a number that all of them have a part in."""
     state = tuple(tensors[part] for part in "hc" if part in tensors)
@@ -116,7 +141,7 @@ def torch_layer_values(torch: Any, case: LayerCase) -> dict[str, np.ndarray]:
     layer = getattr(torch.nn, case.kind)(**case.settings, dtype=torch.float64)
     weights = {k: tensors[k] for k, _ in layer.named_parameters()}
     run = lambda x, state: torch.func.functional_call(layer, weights, (x, state))
-    outs, total = outputs(run, case.kind, tensors, torch.tensor)
+    outs, total = outputs(torch_run(torch, run, case), case.kind, tensors, torch.tensor)
     total.backward()
     found = {f"out{i}": o for i, o in enumerate(outs)} | {k: t.grad for k, t in tensors.items()}
     return {k: v.detach().numpy() for k, v in found.items()}

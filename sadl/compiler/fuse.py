@@ -21,7 +21,7 @@ from sadl.compiler.dce import dce
 from sadl.compiler.ir import Atom, Eqn, Graph, Literal, Var, in_order, operand_dtypes, used_inputs
 from sadl.op import Op
 
-MAX_ARRAYS = 16  # beyond this LLVM gives up its run-time alias checks, and with them vectorising (see DESIGN.md, 5)
+MAX_ARRAYS = 16  # beyond this LLVM gives up its run-time alias checks, and with them vectorising
 DTYPES = {"float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"}
 
 # Per axis of a value: the axis of the cluster it runs along, or the two that it is cut into (by `blocks`), or None

@@ -129,15 +129,19 @@ def _needs(nest: Nest) -> dict[Var, set[int]]:
 
 
 def _add_scratch(nest: Nest) -> None:
-    """Keep an expensive value that several runs need; cheap ones are computed again."""
+    """Keep an expensive value that several runs need; cheap ones are computed again. Multiplications and additions may
+    be contracted in one run and not in the other, so what is compared is kept, too: x == max(x) has to find it.
+    """
     if not nest.space.reduced or nest.space.is_column:
         _add_accumulators(nest)
         return
     row = _row_strides(nest.sizes, nest.kept)
+    compared = {x for e in nest.body.eqns if is_step(e) for x in e.inputs if x in nest.made}
+    compared = {x for x in compared if x.aval.dtype.kind == "f"}
     for v, runs in _needs(nest).items():
         if v in nest.made and v in nest.operands:
             nest.stored_in[v] = nest.level[v]
-        elif v in nest.made and len(runs) > 1 and is_expensive(nest.made[v].op):
+        elif v in nest.made and len(runs) > 1 and (is_expensive(nest.made[v].op) or v in compared):
             nest.operands[v] = Operand(v, row, scratch=True)
             nest.stored_in[v] = min(runs)
 
@@ -157,6 +161,14 @@ def _add_accumulators(nest: Nest) -> None:
             for k in reversed(range(nest.kept)):
                 strides[k], n = n, n * nest.sizes[k]
             nest.operands[eqn.out] = Operand(eqn.out, tuple(strides), scratch=True)
+
+
+STEPS = {"sign", "floor", "ceil", "trunc", "rint", "floor_divide", "remainder", "fmod", "heaviside"}
+
+
+def is_step(eqn: Eqn) -> bool:
+    """Whether a result jumps somewhere, so that operands that differ in the last bit can give another one."""
+    return not eqn.op.by_shape and (eqn.out.aval.dtype.kind != "f" or eqn.op.name in STEPS)
 
 
 def is_expensive(op: Op) -> bool:

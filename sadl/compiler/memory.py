@@ -172,7 +172,7 @@ def _among_zeros(eqn: Eqn) -> list[tuple[Var, Layout]] | None:
     pieces: list[tuple[Var, Layout]] = [(eqn.inputs[0], _of_view(view, whole))]  # type: ignore[list-item]
     ends = [(i % n, i % n + 1) if type(i) is int else i.indices(n)[:2] for i, n in zip(index, shape, strict=False)]
     sizes, offset = list(shape), 0
-    for axis, (start, stop) in enumerate(ends):
+    for axis, (start, stop) in enumerate((i, max(i, j)) for i, j in ends):
         for first, last in ((0, start), (stop, shape[axis])):
             sizes[axis] = last - first
             if last > first:
@@ -288,8 +288,9 @@ def _with(needs: list[set[int]], waits: dict[int, tuple[int, set[int]]], chosen:
     return needs
 
 
-def _roots(atoms: Iterable[object], layouts: dict[Var, Layout]) -> set[Var]:
-    return {layouts[x].root for x in atoms if isinstance(x, Var)}
+def _roots(atoms: Iterable[object], layouts: dict[Var, Layout]) -> dict[Var, None]:
+    """Each once, in order, so that the same plan is made each time."""
+    return dict.fromkeys(layouts[x].root for x in atoms if isinstance(x, Var))
 
 
 def _may_replace(eqn: Eqn, new: Var, old: Var, same_memory: set[Var], layouts: dict[Var, Layout]) -> bool:

@@ -51,7 +51,7 @@ class Program:
         self.lock = threading.Lock()
         self._keep: list[Any] = []  # memory that packed addresses point to
         self._arena = _aligned(plan.arena_bytes)
-        self._consts = [np.ascontiguousarray(a) for a in plan.graph.consts.values()]
+        self._consts = [np.array(a, order="C") for a in plan.graph.consts.values()]
         self._blocks: list[list[int]] = []
         self._rows: list[tuple[int, int, int, int]] = []  # function, block, upper bound, size of a tile
         self._patches: dict[Buffer, list[tuple[int, int, int]]] = {}  # buffer -> (block, slot, byte offset)

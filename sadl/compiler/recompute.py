@@ -2,7 +2,7 @@
 
 Takes a fused graph; gives one in which a kernel that reads an array made by another one, as a backward reads what its
 forward has left, computes it itself where that moves fewer bytes: from what it reads already, or is kept anyway.
-What is not floating stays as it is, so that no comparison comes out in two ways.
+What is compared, rounded or cast is read, since a value that is computed again may differ in its last bit.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from dataclasses import replace
 from sadl.compiler.dce import dce
 from sadl.compiler.fuse import MAX_ARRAYS, Cluster, Dims, dims_of_inputs
 from sadl.compiler.ir import Eqn, Graph, Var
-from sadl.compiler.lower import is_expensive
+from sadl.compiler.lower import is_expensive, is_step
 
 EXPENSIVE = 4  # an operation such as exp counts as so many bytes per element
 
@@ -67,7 +67,7 @@ class _Copy:
         self._new: dict[Var, Var] = {}
         self._eqns: list[Eqn] = []
         self._read: dict[Var, None] = {}
-        self.fits = all(self._take(v, self._dims[v]) for v in wanted) and self._count() <= MAX_ARRAYS
+        self.fits = all(self._take(v, self._dims[v]) for v in wanted) and self._may()
 
     def _take(self, v: Var, dims: Dims) -> bool:
         """Have `v`, which lies along the reader's axes as `dims` says: read it, or compute it; whether that works."""
@@ -86,6 +86,17 @@ class _Copy:
         self._dims[self._new[v]] = dims
         self._eqns.append(replace(self._with_new(eqn), outs=(self._new[v],)))
         return True
+
+    def _may(self) -> bool:
+        """Whether there is room for it, and nothing that jumps depends on it."""
+        changed = set(self._wanted)
+        eqns = [*self._eqns]
+        for e in self._reader.params["body"].eqns:
+            if changed.intersection(e.inputs):
+                changed.add(e.out)
+                eqns.append(e)
+        room = max(self._count(), len(self._producer.inputs) + len(self._producer.outs) + len(self._more())) <= MAX_ARRAYS
+        return room and not any(map(is_step, eqns))
 
     def _with_new(self, eqn: Eqn) -> Eqn:
         return replace(eqn, inputs=tuple(self._new.get(x, x) if isinstance(x, Var) else x for x in eqn.inputs))
@@ -116,9 +127,12 @@ class _Copy:
         }
         return replace(self._reader, inputs=inputs, params=params)
 
+    def _more(self) -> tuple[Var, ...]:
+        return tuple(v for v in self._read if v in self._made and v not in self._producer.outs)
+
     def producer(self) -> Eqn:
         """It has to hand out what is read of it now."""
-        more = tuple(v for v in self._read if v in self._made and v not in self._producer.outs)
+        more = self._more()
         body: Graph = self._producer.params["body"]
         params = self._producer.params | {"body": replace(body, outputs=(*body.outputs, *more))}
         return replace(self._producer, outs=(*self._producer.outs, *more), params=params)

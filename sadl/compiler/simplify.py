@@ -25,10 +25,7 @@ log = logging.getLogger("sadl.compiler")
 
 
 def simplify(graph: Graph) -> Graph:
-    replaced: dict[Var, Atom] = {
-        v: _scalar(a) for v, a in graph.consts.items() if a.ndim == 0 and a.dtype.kind in "fiub"
-    }
-    consts = {v: a for v, a in graph.consts.items() if v not in replaced}
+    replaced: dict[Var, Atom] = {}
     made: Made = {}
     eqns: list[Eqn] = []
 
@@ -47,7 +44,7 @@ def simplify(graph: Graph) -> Graph:
     for eqn in graph.eqns:
         emit(eqn)
     outputs = [resolve(x, replaced) for x in graph.outputs]
-    return replace(graph, eqns=tuple(eqns), outputs=tuple(outputs), consts=consts)
+    return replace(graph, eqns=tuple(eqns), outputs=tuple(outputs))
 
 
 def _apply(eqn: Eqn, made: Made) -> New:

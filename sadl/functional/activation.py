@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sadl.errors import explain
-from sadl.functional.checks import factor, floating, number, numbers, require_axis, shape_of
+from sadl.functional.checks import factor, floating, number, numbers, rows, shape_of
 from sadl.ops.elementwise import erf_
 from sadl.tape import no_grad
 
@@ -142,12 +142,6 @@ def _finite_top(x: Any, axis: Any) -> Any:
         return np.clip(_top(x, axis), -limit, limit)
 
 
-def _rows(op: str, x: Any, axis: Any) -> Any:
-    x = floating(op, x)
-    require_axis(op, shape_of(x), axis)
-    return x
-
-
 def softmax(x: Any, axis: Any = -1) -> Any:
     """exp(x) / sum(exp(x)) along `axis` (an integer or a tuple of them): shape of `x`, its dtype if floating.
 
@@ -156,7 +150,7 @@ def softmax(x: Any, axis: Any = -1) -> Any:
         AxisError, ValueError: `axis` is not one of `x`, or is of size 0.
         TypeError: it is no integer.
     """
-    x = _rows("softmax", x, axis)
+    x = rows("softmax", x, axis)
     e = np.exp(x - _top(x, axis))
     return e / np.sum(e, axis=axis, keepdims=True)
 
@@ -173,7 +167,7 @@ def log_softmax(x: Any, axis: Any = -1) -> Any:
 
     Shape, dtype and errors as in `softmax`.
     """
-    x = _rows("log_softmax", x, axis)
+    x = rows("log_softmax", x, axis)
     shifted = x - _top(x, axis)
     return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
 
@@ -183,7 +177,7 @@ def logsumexp(x: Any, axis: Any = -1, keepdims: bool = False) -> Any:
 
     A row of -inf only gives -inf, with gradient 0. Errors as in `softmax`.
     """
-    x = _rows("logsumexp", x, axis)
+    x = rows("logsumexp", x, axis)
     top = _finite_top(x, axis)
     total = np.sum(np.exp(x - top), axis=axis, keepdims=True)
     empty = total == 0

@@ -12,6 +12,7 @@ from sadl.errors import ShapeError, explain
 from sadl.functional.activation import softmax, softmax_or_zero
 from sadl.functional.checks import (
     factor,
+    flag,
     floating,
     floating_dtype,
     number,
@@ -47,7 +48,7 @@ def scaled_dot_product_attention(
         rng: as for `dropout`.
     Raises:
         ShapeError: shapes that do not fit.
-        TypeError: a mask of integers.
+        TypeError: a mask of integers, or an `is_causal` that is neither True nor False.
         ValueError: `dropout` is not in [0, 1].
     """
     q, k, v = (floating("attention", x, name) for x, name in ((q, "q"), (k, "k"), (v, "v")))
@@ -55,7 +56,7 @@ def scaled_dot_product_attention(
     dropout = number("attention", "dropout", dropout, 0, 1)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else factor("attention", "scale", scale, q.shape)
     scores = np.matmul(q * scale, np.swapaxes(k, -1, -2))
-    if is_causal:
+    if flag("attention", "is_causal", is_causal):
         scores = np.where(_causal(*scores.shape[-2:]), scores, -np.inf)
     if mask is None:
         weights = softmax(scores)

@@ -77,7 +77,22 @@ def require_axis(op: str, shape: Shape, axis: Any) -> None:
         )
 
 
+def rows(op: str, x: Any, axis: Any) -> Any:
+    """`x` as floats, if it has something along `axis`."""
+    x = floating(op, x)
+    require_axis(op, shape_of(x), axis)
+    return x
+
+
 # ---- settings ------------------------------------------------------------------------------------------------------
+
+
+def flag(op: str, name: str, value: Any) -> bool:
+    """`value`, if it is True or False: anything else is likely to be another argument's."""
+    if not isinstance(value, (bool, np.bool_)):
+        what = f"{name}={value!r}" if isinstance(value, (str, int, float)) else f"{name}, a {type(value).__name__},"
+        raise TypeError(explain(op, f"{what} is neither True nor False", "True or False"))
+    return bool(value)
 
 
 def is_whole(n: Any) -> bool:

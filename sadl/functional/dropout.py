@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sadl import random
-from sadl.functional.checks import number, numbers, shape_of
+from sadl.functional.checks import flag, number, numbers, shape_of
 
 
 def dropout(x: Any, p: float = 0.5, training: bool = True, rng: Any = None) -> Any:
@@ -27,7 +27,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, rng: Any = None) -> A
         ValueError: `p` is not in [0, 1].
     """
     p = number("dropout", "p", p, 0, 1)
-    if not training or p == 0:
+    if not flag("dropout", "training", training) or p == 0:
         return x
     scaled = numbers("dropout", x) / (1 - p or 1)  # before anything is drawn, which an error would waste
     return np.where(random.bernoulli(1 - p, shape_of(x), bool, rng), scaled, 0)

@@ -67,7 +67,12 @@ def embedding(ids: Any, W: Any, padding_idx: int | None = None) -> Any:
     if len(shape_of(W)) != 2:
         raise ShapeError(explain("embedding", f"W of shape {shape_of(W)} is no table of rows", "W of shape (n, dim)"))
     n, indices = W.shape[0], class_indices("embedding", ids, "ids", "ids")
-    asker = Asker("embedding", "an id", f"a table of {W.dtype} {W.shape}", f"a table with more rows than {n}")
+    asker = Asker(
+        "embedding",
+        "an id",
+        f"a table of {W.dtype} {W.shape}",
+        f"ids from 0 to {n - 1}, or a table with more rows than {n}",
+    )
     require_indices(indices, n, 0, asker=asker)  # NumPy would count a negative id from the back
     rows = np.take(W, indices, axis=0)
     if padding_idx is None:

@@ -13,6 +13,7 @@ from sadl.errors import ShapeError, explain
 from sadl.functional.activation import decay, log_softmax, relu
 from sadl.functional.checks import (
     class_indices,
+    flag,
     floating,
     in_dtype_of,
     is_whole,
@@ -52,7 +53,8 @@ def cross_entropy(
 
     Args:
         logits: floating, (..., classes).
-        targets: class indices, integers of shape (...), or probabilities, floats of the shape of `logits`.
+        targets: class indices, integers of shape (...), or probabilities, floats of the shape of `logits`, of which it
+            is not checked that they are in [0, 1] and add up to 1.
         reduction: "mean", "sum", or "none" for losses of shape (...). The mean is the sum divided by that of the
             targets' weights, which is their number without `weight`; for probabilities it is always their number.
         label_smoothing: how much of each target is spread evenly over all classes, in [0, 1]: Szegedy et al.,
@@ -196,7 +198,7 @@ def binary_cross_entropy(probabilities: Any, targets: Any, reduction: str = "mea
     """-(t * log(p) + (1 - t) * log(1 - p)) for yes and no; from logits, `binary_cross_entropy_with_logits` is exact.
 
     A logarithm is -100 at least, as in torch, so that what was certain and is wrong costs 100; its gradient is 0 there.
-    Arguments, shapes and errors as there; what is not in [0, 1] gives NaN.
+    Arguments, shapes and errors as there; a probability outside [0, 1] gives NaN, and targets are not checked.
     """
     reduce = _reduction("binary_cross_entropy", reduction)
     p, targets = _predictions("binary_cross_entropy", probabilities, targets)
@@ -214,7 +216,8 @@ def binary_cross_entropy_with_logits(
 
     Args:
         logits: floating, of any shape.
-        targets: of the same shape, the probability of yes: floats, bools, or integers 0 and 1.
+        targets: of the same shape, the probability of yes: floats, bools, or integers 0 and 1. That they are in [0, 1]
+            is not checked.
         reduction: "mean" over all elements, "sum", or "none" for losses of the shape of `logits`.
         weight: broadcasts to `logits`: how much each element counts.
         pos_weight: broadcasts to `logits`: how much a yes counts, where a no counts 1.
@@ -255,10 +258,10 @@ def kl_div(log_probabilities: Any, targets: Any, reduction: str = "mean", log_ta
     """
     reduce = _reduction("kl_div", reduction, batchmean=_batchmean)
     logp, targets = _predictions("kl_div", log_probabilities, targets)
-    if log_target:
+    if flag("kl_div", "log_target", log_target):
         return reduce(np.exp(targets) * (targets - logp))
-    known = targets == 0  # where the logarithm is not needed
-    return reduce(targets * (np.log(np.where(known, 1, targets)) - np.where(known, 0, logp)))
+    absent = targets == 0  # where neither logarithm counts
+    return reduce(targets * (np.log(np.where(absent, 1, targets)) - np.where(absent, 0, logp)))
 
 
 def _batchmean(losses: Any) -> Any:

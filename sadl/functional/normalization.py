@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sadl.errors import ShapeError, explain
-from sadl.functional.checks import floating, number, numbers, require_axis, require_broadcast, require_sizes, shape_of
+from sadl.functional.checks import flag, floating, number, numbers, require_sizes, rows, shape_of
 from sadl.tape import Traced, no_grad, plain
 
 
@@ -21,12 +21,11 @@ def _standardised(x: Any, axis: Any, eps: float) -> tuple[Any, Any, Any]:
     return centred / np.sqrt(variance + eps), mean, variance
 
 
-def _rows(op: str, x: Any, axis: Any) -> Any:
+def _vectors(op: str, x: Any, axis: Any) -> Any:
     """`x` as floats, if it has something to normalise along `axis`."""
-    x = floating(op, x)
+    x = rows(op, x, axis)
     if shape_of(x) == ():
         raise ShapeError(explain(op, "an input of shape () has no axis to normalise along", "shape (..., dim)"))
-    require_axis(op, shape_of(x), axis)
     return x
 
 
@@ -35,10 +34,21 @@ def _affine(y: Any, weight: Any, bias: Any) -> Any:
     return y if bias is None else y + bias
 
 
-def _require_affine(op: str, weight: Any, bias: Any, to: tuple[int, ...], need: str) -> None:
-    for name, value in (("weight", weight), ("bias", bias)):
-        if value is not None:
-            require_broadcast(op, name, shape_of(numbers(op, value, name, "fiub")), to, need)
+def _require_affine(op: str, x: Any, axis: Any, **given: Any) -> None:
+    """Raise unless what is given has the sizes of the normalised axes, and these are the last ones."""
+    shape = shape_of(x)
+    axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    need = shape[len(shape) - len(axes) :]
+    for name, value in given.items():
+        if value is None:
+            continue
+        found = shape_of(numbers(op, value, name, "fiub"))
+        if {a % len(shape) for a in axes} != {*range(len(shape) - len(axes), len(shape))}:
+            what = f"axis={axis} of an input of shape {shape} is not the last, along which a {name} lies"
+            raise ShapeError(explain(op, what, f"np.moveaxis, or no {name}"))
+        if found != need:
+            what = f"{name} of shape {found} does not fit an input of shape {shape} normalised along axis={axis}"
+            raise ShapeError(explain(op, what, f"the sizes of the normalised axes: {need}"))
 
 
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, axis: Any = -1) -> Any:
@@ -50,12 +60,12 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, 
     Args:
         x: (..., dim); integers are computed in float64.
         weight, bias: (dim,), or the sizes of `x` along several last axes; None for 1 and 0.
-        axis: the last axis, or a tuple of several last ones.
+        axis: the last axis, or a tuple of several last ones; without `weight` and `bias` any others, too.
     Raises:
-        ShapeError: `weight` or `bias` do not fit.
+        ShapeError: `weight` or `bias` do not fit, or are given where `axis` is not the last.
     """
-    x, eps = _rows("layer_norm", x, axis), number("layer_norm", "eps", eps, 0)
-    _require_affine("layer_norm", weight, bias, shape_of(x), "the sizes of the normalised axes")
+    x, eps = _vectors("layer_norm", x, axis), number("layer_norm", "eps", eps, 0)
+    _require_affine("layer_norm", x, axis, weight=weight, bias=bias)
     return _affine(_standardised(x, axis, eps)[0], weight, bias)
 
 
@@ -65,9 +75,9 @@ def rms_norm(x: Any, weight: Any = None, eps: float | None = None, axis: Any = -
     Zhang & Sennrich, "Root mean square layer normalization", 2019. `eps` is that of the dtype if None; other
     arguments and errors as in `layer_norm`.
     """
-    x = _rows("rms_norm", x, axis)
+    x = _vectors("rms_norm", x, axis)
     eps = float(np.finfo(x.dtype).eps) if eps is None else number("rms_norm", "eps", eps, 0)
-    _require_affine("rms_norm", weight, None, shape_of(x), "the sizes of the normalised axes")
+    _require_affine("rms_norm", x, axis, weight=weight)
     return _affine(x / np.sqrt(np.mean(np.square(x), axis=axis, keepdims=True) + eps), weight, None)
 
 
@@ -113,8 +123,8 @@ def group_norm(x: Any, groups: int, weight: Any = None, bias: Any = None, eps: f
     require_groups("group_norm", groups, c)
     if 0 in (c, *rest):
         raise ShapeError(explain("group_norm", f"an input of shape {shape_of(x)} has empty groups", "larger inputs"))
-    rows = np.reshape(x, (n, groups, c // groups * math.prod(rest)))
-    y = np.reshape(_standardised(rows, -1, eps)[0], (n, c, *rest))
+    grouped = np.reshape(x, (n, groups, c // groups * math.prod(rest)))
+    y = np.reshape(_standardised(grouped, -1, eps)[0], (n, c, *rest))
     return _affine(y, _per_channel(weight, x.ndim), _per_channel(bias, x.ndim))
 
 
@@ -150,7 +160,7 @@ def batch_norm(
     given = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     _require_channels("batch_norm", x, **given)
     scale, shift, mean, var = (_per_channel(v, x.ndim) for v in (weight, bias, running_mean, running_var))
-    if not training:
+    if not flag("batch_norm", "training", training):
         if mean is None or var is None:
             what = "outside training running statistics are needed"
             raise ValueError(explain("batch_norm", what, "running_mean= and running_var=, or training=True"))

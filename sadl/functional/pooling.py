@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sadl.errors import ShapeError, explain
-from sadl.functional.checks import floating, numbers, shape_of
+from sadl.functional.checks import flag, floating, numbers, shape_of
 from sadl.functional.convolution import Sizes, as_images, as_rows, of_images, require_axes, require_room, sizes
 from sadl.ops import pooling as table
 from sadl.tape import bind
@@ -119,7 +119,7 @@ def _averages(
     size, one = shape_of(x)[2:], (1,) * ndim
     pads = _paddings(op, size, kernel, steps, around, one, ceil_mode)
     total = _over_windows(table.window_sum, x, kernel, steps, pads, one)
-    counted = around if count_include_pad else (0,) * ndim
+    counted = around if flag(op, "count_include_pad", count_include_pad) else (0,) * ndim
     counts = [_counts(*each) for each in zip(size, kernel, steps, pads, counted, strict=True)]
     if all(np.all(n == k) for n, k in zip(counts, kernel, strict=True)):
         return total / math.prod(kernel)
@@ -164,6 +164,7 @@ def _paddings(
     op: str, size: Sizes, kernel: Sizes, steps: Sizes, around: Sizes, dilation: Sizes, ceil_mode: bool
 ) -> tuple[tuple[int, int], ...]:
     """How much goes before and behind rows or images of this size."""
+    ceil_mode = flag(op, "ceil_mode", ceil_mode)
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     each = zip(size, reach, steps, around, strict=True)
     pads = tuple((p, _behind(n, r, s, p) if ceil_mode else p) for n, r, s, p in each)

@@ -13,7 +13,8 @@ import numpy as np
 
 from sadl.errors import ShapeError, explain
 from sadl.functional.activation import relu
-from sadl.functional.checks import floating, shape_of
+from sadl.functional.checks import class_indices, floating, shape_of
+from sadl.ops.indexing import Asker, require_indices
 from sadl.ops.movement import unstack
 from sadl.tape import as_array, bind
 
@@ -78,6 +79,7 @@ def unroll(
     b_ih: Any = None,
     b_hh: Any = None,
     reverse: bool = False,
+    lengths: Any = None,
 ) -> tuple[Any, State]:
     """A cell run along sequences `x` (N, T, input): (all h, of shape (N, T, hidden); the last state).
 
@@ -86,21 +88,41 @@ def unroll(
         x: T >= 1 inputs for each of N sequences.
         state: the state before the first input, (h,) or (h, c).
         reverse: begin with the last input; the outputs stay in the order of the inputs.
+        lengths: (N,) integers from 0 to T: how many of the first inputs belong to each sequence. What is behind them
+            counts for nothing: outputs there are 0, the last state is that at the end (with `reverse`, at the start)
+            of the sequence itself. All T if None.
     Raises:
         ShapeError: the shapes do not fit together.
         ValueError: another kind.
+        IndexError: a length is not in 0 .. T.
     """
     if kind not in _STEPS:
         raise ValueError(explain("unroll", f"no kind {kind!r}", ", ".join(map(repr, _STEPS))))
     x, state = floating(kind, x), _floats(kind, state)
     if len(shape_of(x)) != 3 or shape_of(x)[1] < 1:
         raise ShapeError(explain(kind, f"an input of shape {shape_of(x)} was given", "(N, T, input) with T >= 1"))
+    seen = None if lengths is None else _within(kind, x, lengths)
+    x = x if seen is None else np.where(seen, x, 0)  # NaN in what does not count would make gradients NaN
     gates, step = _prepare(kind, kind, x, state, W_ih, W_hh, b_ih, b_hh)
     inputs, outs = bind(unstack, gates, axis=1), []
-    for z in inputs[::-1] if reverse else inputs:
-        state = step(z, *state)
+    masks = [None] * len(inputs) if seen is None else bind(unstack, seen, axis=1)
+    for z, mask in list(zip(inputs, masks, strict=True))[:: -1 if reverse else 1]:
+        new = step(z, *state)
+        state = new if mask is None else tuple(np.where(mask, a, b) for a, b in zip(new, state, strict=True))
         outs.append(state[0])
-    return np.stack(outs[::-1] if reverse else outs, 1), state
+    y = np.stack(outs[::-1] if reverse else outs, 1)
+    return y if seen is None else np.where(seen, y, 0), state
+
+
+def _within(op: str, x: Any, lengths: Any) -> Any:
+    """Which inputs belong to their sequences: (N, T, 1)."""
+    lengths, (n, steps) = class_indices(op, lengths, "lengths", "lengths"), shape_of(x)[:2]
+    if shape_of(lengths) != (n,):
+        what = f"lengths of shape {shape_of(lengths)} were given for {n} sequences"
+        raise ShapeError(explain(op, what, f"one integer per sequence: shape ({n},)"))
+    asker = Asker(op, "a length", f"sequences of {steps} inputs", "the number of inputs before the padding")
+    require_indices(lengths, steps + 1, 0, asker=asker)
+    return np.arange(steps)[:, None] < np.reshape(lengths, (n, 1, 1))
 
 
 def kind_of(op: str, nonlinearity: str) -> str:

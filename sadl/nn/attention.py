@@ -11,7 +11,7 @@ import numpy as np
 from sadl import functional, random
 from sadl.errors import ShapeError, explain
 from sadl.function import Function
-from sadl.functional.checks import floating_dtype, in_dtype_of, number, require_sizes, shape_of
+from sadl.functional.checks import flag, floating_dtype, in_dtype_of, number, require_sizes, shape_of
 from sadl.nn.activation import GELU
 from sadl.nn.container import Sequential
 from sadl.nn.dropout import Dropout
@@ -132,7 +132,7 @@ class TransformerBlock(Function):
     ) -> None:
         rng = None if rng is None else random.generator(rng)
         hidden = 4 * dim if hidden is None else hidden
-        self.norm_first = norm_first
+        self.norm_first = flag("TransformerBlock", "norm_first", norm_first)
         self.norm1, self.norm2 = (LayerNorm(dim, bias=bias, dtype=dtype) for _ in range(2))
         self.attention = MultiHeadAttention(dim, heads, dropout, bias=bias, dtype=dtype, rng=rng)
         self.layers = Sequential(

@@ -12,7 +12,7 @@ import numpy as np
 from sadl import functional, random
 from sadl.errors import ShapeError, explain
 from sadl.function import Function
-from sadl.functional.checks import floating_dtype, in_dtype_of, require_sizes, shape_of
+from sadl.functional.checks import flag, floating_dtype, in_dtype_of, require_sizes, shape_of
 from sadl.functional.convolution import AXES, output_paddings, paddings, sizes
 from sadl.nn.init import Initializer, initial, kaiming_uniform, uniform
 from sadl.tensor import Parameter
@@ -43,6 +43,7 @@ class _Convolution(Function):
         init: str | Initializer,
     ) -> None:
         dtype, rng = floating_dtype(type(self).__name__, dtype), None if rng is None else random.generator(rng)
+        bias = flag(type(self).__name__, "bias", bias)
         bound = 1 / math.sqrt(math.prod(weights[1:]))
         self.in_channels, self.out_channels = in_channels, out_channels
         self.W = Parameter(initial(init, weights, dtype, rng))

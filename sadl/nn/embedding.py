@@ -22,7 +22,7 @@ class Embedding(Function):
     Args:
         num_embeddings: how many ids there are: 0 to num_embeddings - 1.
         dim: the size of each vector.
-        padding_idx: an id whose vector is not learned, and starts as 0; None for none.
+        padding_idx: an id whose vector starts as 0 and gets no gradient from being looked up; None for none.
         dtype, rng, init: as for `Linear`.
     Attributes:
         W: Parameter (num_embeddings, dim), normal with mean 0 and standard deviation 1 by default, as in torch.

@@ -153,7 +153,8 @@ def initial(init: str | Initializer, shape: Shape, dtype: Any = np.float32, rng:
 
     What a function gives in another floating dtype is converted.
     Raises:
-        ValueError: there is no initialiser of that name, or the function gave another shape or whole numbers.
+        ValueError: there is no initialiser of that name, or the function gave another shape, whole numbers, or complex
+            ones for a real dtype.
         TypeError: `init` is neither a name nor a function.
     """
     known = f"a function (shape, dtype, rng), or {', '.join(INITIALIZERS)}"
@@ -162,7 +163,8 @@ def initial(init: str | Initializer, shape: Shape, dtype: Any = np.float32, rng:
     if not isinstance(init, str) and not callable(init):
         raise TypeError(explain("init", f"{init!r} is no initialiser", known))
     values = np.asarray(plain((INITIALIZERS[init] if isinstance(init, str) else init)(shape, dtype, rng)))
-    if values.shape != shape or values.dtype.kind not in "fc":
+    kinds = "fc" if np.dtype(dtype).kind == "c" else "f"
+    if values.shape != shape or values.dtype.kind not in kinds:
         what = f"the initialiser gave {values.dtype} {values.shape}, not {np.dtype(dtype)} {shape}"
         raise ShapeError(explain("init", what, "an array of the shape and dtype it is called with"))
     return values.astype(dtype, copy=False)

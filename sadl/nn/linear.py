@@ -10,7 +10,7 @@ import numpy as np
 from sadl import functional
 from sadl.errors import ShapeError, explain
 from sadl.function import Function
-from sadl.functional.checks import floating_dtype, in_dtype_of, require_sizes, shape_of
+from sadl.functional.checks import flag, floating_dtype, in_dtype_of, require_sizes, shape_of
 from sadl.nn.init import Initializer, initial
 from sadl.tensor import Parameter
 
@@ -31,7 +31,7 @@ class Linear(Function):
         ValueError: a size below 1 or a dtype that is not floating; at the call, an input that does not end in dim_in.
     """
 
-    INPUT_N_DIM = 2
+    INPUT_N_DIM = 2  # the rank that py-sadl asks of inputs; kept for code that reads it
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Linear(Function):
         init: str | Initializer = "xavier_uniform",
     ) -> None:
         require_sizes("Linear", dim_in=dim_in, dim_out=dim_out)
-        dtype = floating_dtype("Linear", dtype)
+        dtype, bias = floating_dtype("Linear", dtype), flag("Linear", "bias", bias)
         self.dim_in, self.dim_out = dim_in, dim_out
         self.W = Parameter(initial(init, (dim_in, dim_out), dtype, rng))
         self.b = Parameter(np.zeros(dim_out, dtype)) if bias else None

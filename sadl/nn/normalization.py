@@ -11,7 +11,7 @@ import numpy as np
 from sadl import functional
 from sadl.errors import ShapeError, explain
 from sadl.function import Buffer, Function
-from sadl.functional.checks import floating_dtype, in_dtype_of, number, require_sizes, shape_of
+from sadl.functional.checks import flag, floating_dtype, in_dtype_of, number, require_sizes, shape_of
 from sadl.functional.normalization import require_groups
 from sadl.tape import no_grad
 from sadl.tensor import Parameter
@@ -24,6 +24,7 @@ class _Norm(Function):
         name = type(self).__name__
         self.eps: Any = eps if eps is None else number(name, "eps", eps, 0)
         self.dtype = floating_dtype(name, dtype)
+        affine, bias = flag(name, "affine", affine), flag(name, "bias", bias)
         self.weight = Parameter(np.ones(shape, self.dtype)) if affine else None
         self.bias = Parameter(np.zeros(shape, self.dtype)) if affine and bias else None
 

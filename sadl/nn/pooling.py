@@ -8,6 +8,7 @@ from typing import Any
 
 from sadl import functional
 from sadl.function import Function
+from sadl.functional.checks import flag
 from sadl.functional.convolution import sizes
 from sadl.functional.pooling import output_sizes, window
 
@@ -20,7 +21,7 @@ class _Pool(Function):
     def __init__(self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool) -> None:
         how = window(type(self).__name__, self.NDIM, kernel_size, stride, padding)
         self.kernel_size, self.stride, self.padding = how
-        self.ceil_mode = ceil_mode
+        self.ceil_mode = flag(type(self).__name__, "ceil_mode", ceil_mode)
 
 
 class _MaxPool(_Pool):
@@ -45,7 +46,7 @@ class _AvgPool(_Pool):
         count_include_pad: bool = True,
     ) -> None:
         super().__init__(kernel_size, stride, padding, ceil_mode)
-        self.count_include_pad = count_include_pad
+        self.count_include_pad = flag(type(self).__name__, "count_include_pad", count_include_pad)
 
     def __call__(self, x: Any) -> Any:
         pool = functional.avg_pool1d if self.NDIM == 1 else functional.avg_pool2d

@@ -12,7 +12,7 @@ import numpy as np
 from sadl import functional, random
 from sadl.errors import ShapeError, explain
 from sadl.function import Function
-from sadl.functional.checks import floating_dtype, in_dtype_of, number, require_sizes, shape_of
+from sadl.functional.checks import flag, floating_dtype, in_dtype_of, number, require_sizes, shape_of
 from sadl.functional.recurrent import kind_of, parts_of, unroll
 from sadl.nn.init import uniform
 from sadl.ops.movement import unstack
@@ -31,7 +31,7 @@ class _Cell(Function):
         self, input_size: int, hidden_size: int, bias: bool = True, *, dtype: Any = np.float32, rng: Any = None
     ) -> None:
         require_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size)
-        dtype = floating_dtype(type(self).__name__, dtype)
+        dtype, bias = floating_dtype(type(self).__name__, dtype), flag(type(self).__name__, "bias", bias)
         rng = None if rng is None else random.generator(rng)
         bound, rows = 1 / math.sqrt(hidden_size), self.GATES * hidden_size
         draw = lambda *shape: Parameter(uniform(shape, dtype, rng, -bound, bound))
@@ -61,6 +61,13 @@ class _Cell(Function):
         return (np.zeros((n, self.hidden_size), self.W_hh.dtype),) * self.PARTS
 
 
+def _alone(op: str, h: Any) -> State | None:
+    """A state of one part as a tuple."""
+    if isinstance(h, tuple):
+        raise TypeError(explain(op, f"a state of {len(h)} parts was given as a tuple", "h itself, not a tuple"))
+    return None if h is None else (h,)
+
+
 class RNNCell(_Cell):
     """One step of a simple recurrent network, (N, input_size) and (N, hidden_size) -> (N, hidden_size); see
     `functional.rnn_cell`. Arguments and attributes as for `LSTMCell`, with weights of one gate.
@@ -84,7 +91,7 @@ class RNNCell(_Cell):
 
     def __call__(self, x: Any, h: Any = None) -> Any:
         """The new state; the one before is 0 if not given."""
-        x, (h,) = self._given(x, None if h is None else (h,))
+        x, (h,) = self._given(x, _alone(type(self).__name__, h))
         return functional.rnn_cell(x, h, *self.weights, self.nonlinearity)
 
 
@@ -121,7 +128,7 @@ class GRUCell(_Cell):
 
     def __call__(self, x: Any, h: Any = None) -> Any:
         """The new state; the one before is 0 if not given."""
-        x, (h,) = self._given(x, None if h is None else (h,))
+        x, (h,) = self._given(x, _alone(type(self).__name__, h))
         return functional.gru_cell(x, h, *self.weights)
 
 
@@ -144,16 +151,17 @@ class _Recurrent(Function):
         rng: Any = None,
         **options: Any,
     ) -> None:
-        require_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
-        self.dropout = number(type(self).__name__, "dropout", dropout, 0, 1)
+        name = type(self).__name__
+        require_sizes(name, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        self.dropout, self.batch_first = number(name, "dropout", dropout, 0, 1), flag(name, "batch_first", batch_first)
         rng = None if rng is None else random.generator(rng)
-        directions = 2 if bidirectional else 1
+        directions = 2 if flag(name, "bidirectional", bidirectional) else 1
+        bias = flag(name, "bias", bias)
         cell = lambda size: self.CELL(size, hidden_size, bias, dtype=dtype, rng=rng, **options)
         inputs = [input_size] + [directions * hidden_size] * (num_layers - 1)
         self.layers = [[cell(size) for _ in range(directions)] for size in inputs]
-        self.batch_first = batch_first
 
-    def _run(self, x: Any, parts: Any) -> tuple[Any, list[Any]]:
+    def _run(self, x: Any, parts: Any, lengths: Any) -> tuple[Any, list[Any]]:
         """All outputs of the last layer, and the parts of the last states, like the `parts` of the first or None."""
         x = in_dtype_of(self.layers[0][0].W_hh, x)
         self._require_fit(x)
@@ -161,7 +169,7 @@ class _Recurrent(Function):
         states = iter(self._states(len(x), parts))
         for k, cells in enumerate(self.layers):
             x = functional.dropout(x, self.dropout, self.is_training()) if k and self.dropout else x
-            runs = [unroll(c.kind, x, next(states), *c.weights, reverse=i == 1) for i, c in enumerate(cells)]
+            runs = [unroll(c.kind, x, next(states), *c.weights, i == 1, lengths) for i, c in enumerate(cells)]
             x = runs[0][0] if len(runs) == 1 else np.concatenate([outs for outs, _ in runs], -1)
             lasts += [last for _, last in runs]
         return x if self.batch_first else np.swapaxes(x, 0, 1), [np.stack(ps) for ps in zip(*lasts, strict=True)]
@@ -212,9 +220,9 @@ class RNN(_Recurrent):
         how = input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         super().__init__(*how, dtype=dtype, rng=rng, nonlinearity=nonlinearity)
 
-    def __call__(self, x: Any, h: Any = None) -> tuple[Any, Any]:
-        """(N, T, input_size) and a first state -> all outputs and the last state, shaped as for `LSTM`."""
-        outs, parts = self._run(x, None if h is None else (h,))
+    def __call__(self, x: Any, h: Any = None, *, lengths: Any = None) -> tuple[Any, Any]:
+        """(N, T, input_size) and a first state -> all outputs and the last state, as for `LSTM`."""
+        outs, parts = self._run(x, _alone(type(self).__name__, h), lengths)
         return outs, parts[0]
 
 
@@ -233,16 +241,19 @@ class LSTM(_Recurrent):
         layers: for each layer the list of its cells, one per direction; their weights are torch's.
     Raises:
         ValueError: a size below 1, or `dropout` not in [0, 1]; at the call, an input or a state of another shape.
+        IndexError: at the call, a length that is more than T, or negative.
     """
 
     CELL = LSTMCell
 
-    def __call__(self, x: Any, state: Any = None) -> tuple[Any, State]:
+    def __call__(self, x: Any, state: Any = None, *, lengths: Any = None) -> tuple[Any, State]:
         """(N, T, input_size) and a first state -> all h of the last layer (N, T, directions * hidden_size), last state.
 
         States are (h, c), each (num_layers * directions, N, hidden_size); the first is 0 if not given.
+        `lengths` (N,) are those of sequences that are padded at their ends: what is behind them counts for nothing, in
+        either direction. Outputs there are 0, and last states are those at the ends of the sequences themselves.
         """
-        outs, parts = self._run(x, state)
+        outs, parts = self._run(x, state, lengths)
         return outs, tuple(parts)
 
 
@@ -251,7 +262,7 @@ class GRU(_Recurrent):
 
     CELL = GRUCell
 
-    def __call__(self, x: Any, h: Any = None) -> tuple[Any, Any]:
-        """(N, T, input_size) and a first state -> all outputs and the last state, shaped as for `LSTM`."""
-        outs, parts = self._run(x, None if h is None else (h,))
+    def __call__(self, x: Any, h: Any = None, *, lengths: Any = None) -> tuple[Any, Any]:
+        """(N, T, input_size) and a first state -> all outputs and the last state, as for `LSTM`."""
+        outs, parts = self._run(x, _alone(type(self).__name__, h), lengths)
         return outs, parts[0]

@@ -7,6 +7,7 @@ import functools
 import importlib
 
 from sadl.ops import (
+    checking,
     composed,
     elementwise,
     indexing,
@@ -25,6 +26,7 @@ from sadl.ops import (
 REST = ("convolution", "decompositions", "fft", "linalg", "norms", "numeric", "pooling", "random")
 
 __all__ = [
+    "checking",
     "composed",
     "elementwise",
     "indexing",

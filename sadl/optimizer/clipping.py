@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sadl.errors import explain
+from sadl.ops.checking import require_number
 from sadl.optimizer.shell import Params, named_parameters, seen, wide
 from sadl.tape import no_grad
 from sadl.tensor import Tensor
@@ -24,21 +25,21 @@ def clip_grad_norm(params: Params, max_norm: float, norm_type: float = 2.0) -> A
 
     Args:
         params: a Function, a mapping of names to Parameters, an iterable of them, or groups; those without a gradient
-            are left out.
-        max_norm: a number >= 0.
+            are left out, and so are those that require none (frozen), which `step` does not update.
+        max_norm: a number >= 0, or a Tensor of one.
         norm_type: 2, 1, or any p > 0; `numpy.inf` for the largest absolute value.
     Returns:
         The norm before, a Tensor () in the widest dtype of the gradients (at least float32).
     Raises:
         ValueError: `max_norm` or `norm_type` is out of range.
     """
-    _require("clip_grad_norm", "max_norm", max_norm, ">= 0")
-    _require("clip_grad_norm", "norm_type", norm_type, "> 0")
+    _require_bound("clip_grad_norm", "max_norm", max_norm)
+    _require_power("clip_grad_norm", norm_type)
     with no_grad():
         found = _gradients(params)
         dtype = np.result_type(np.float32, *(g.dtype for _, g in found))
         norm = _norm([g.astype(dtype) if g.dtype != dtype else g for _, g in found], float(norm_type), dtype)
-        factor = np.minimum(max_norm / (norm + TINY), 1)
+        factor = np.minimum(_in_dtype(max_norm, dtype) / (norm + TINY), 1)
         factors = {g.dtype: factor.astype(wide(g.dtype)) for _, g in found}
         for p, g in found:
             p.grad = (g * factors[g.dtype]).astype(g.dtype, copy=False)
@@ -50,19 +51,20 @@ def clip_grad_value(params: Params, clip_value: float) -> None:
 
     Args:
         params: as for `clip_grad_norm`.
-        clip_value: a number >= 0.
+        clip_value: a number >= 0, or a Tensor of one.
     Raises:
         ValueError: `clip_value` is out of range.
     """
-    _require("clip_grad_value", "clip_value", clip_value, ">= 0")
+    _require_bound("clip_grad_value", "clip_value", clip_value)
     with no_grad():
         for p, g in _gradients(params):
-            p.grad = np.clip(g, -clip_value, clip_value)
+            bound = _in_dtype(clip_value, g.dtype)
+            p.grad = np.clip(g, -bound, bound)
 
 
 def _gradients(params: Params) -> list[tuple[Any, Any]]:
-    """Each Parameter with its gradient, where it has one."""
-    pairs = [(p, p.grad) for _, p in named_parameters(params)]
+    """Each Parameter that is to be updated with its gradient, where it has one."""
+    pairs = [(p, p.grad) for _, p in named_parameters(params) if p.requires_grad]
     return [(p, seen(g)) for p, g in pairs if g is not None]
 
 
@@ -76,8 +78,21 @@ def _norm(grads: list[Any], p: float, dtype: np.dtype) -> Any:
     return np.sqrt(total) if p == 2 else total ** (1 / p)
 
 
-def _require(op: str, name: str, value: Any, need: str) -> None:
-    if not isinstance(value, (int, float, np.number)):
-        raise TypeError(explain(op, f"{name}={value!r} is no number", f"a number {need}"))
-    if not (value > 0 or (value == 0 and need == ">= 0")):  # NaN included
-        raise ValueError(explain(op, f"{name}={value} is out of range", f"a number {need}"))
+def _require_bound(op: str, name: str, value: Any) -> None:
+    is_number = isinstance(value, (int, float, np.integer, np.floating))
+    if not is_number and not (isinstance(value, Tensor) and value.size == 1 and value.dtype.kind in "fiu"):
+        found = f"a Tensor of {value.dtype} {value.shape}" if isinstance(value, Tensor) else repr(value)
+        raise TypeError(explain(op, f"{name}={found} is no number", "a number >= 0, or a Tensor of one"))
+    require_number(op, name, value, finite=False)
+
+
+def _require_power(op: str, value: Any) -> None:
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(explain(op, f"norm_type={value!r} is no number", "a number > 0"))
+    if not value > 0:  # NaN included
+        raise ValueError(explain(op, f"norm_type={value} is out of range", "a number > 0"))
+
+
+def _in_dtype(bound: Any, dtype: np.dtype) -> Any:
+    """A bound as it is computed with: a Tensor in this dtype, so that it decides that of no result."""
+    return seen(bound).reshape(()).astype(dtype) if isinstance(bound, Tensor) else bound

@@ -14,7 +14,12 @@ from sadl.optimizer.shell import Options, Params, RuleOptimizer, require_below_o
 
 
 def _option(name: str, doc: str) -> Any:
-    return property(lambda self: self.options[name], doc=doc + " Groups may have their own.")
+    def refuse(self: Any, value: Any) -> None:
+        what = f"{name} is fixed once and for all, as programs and the state are made for it"
+        instead = f"another optimizer made with {name}={value!r}, and load_state of this one's get_state"
+        raise AttributeError(explain(type(self).__name__, what, instead))
+
+    return property(lambda self: self.options[name], refuse, doc=doc + " Groups may have their own.")
 
 
 class SGD(RuleOptimizer):

@@ -7,6 +7,7 @@ Running it compiled is left to the compiler, which sees the same calls; the form
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, ValuesView
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,24 @@ from sadl.backend import Device
 from sadl.creation import tensor, zeros_like
 from sadl.errors import GradientError, explain
 from sadl.function import Function, check_paths, copy_state, device_of, snapshot
+from sadl.functional.checks import flag, number
+from sadl.ops.checking import require_number
 from sadl.tape import MODE, no_grad, plain
 from sadl.tensor import Parameter, Tensor
 
 Params = Function | Mapping[str, Any] | Iterable[Any]
-Options = dict[str, Any]
+Options = Mapping[str, Any]
 
 
 class _Rated:
-    """What has a learning rate: a Tensor behind a plain attribute."""
+    """What has options, which nobody changes, and a learning rate: a Tensor behind a plain attribute."""
+
+    _options: dict[str, Any]
+
+    @property
+    def options(self) -> Options:
+        """By name, what is fixed once and for all: it can be read only."""
+        return MappingProxyType(self._options)
 
     @property
     def lr(self) -> Any:
@@ -32,10 +42,14 @@ class _Rated:
 
     @lr.setter
     def lr(self, value: Any) -> None:
+        self._require_own_rate()
         value = _rate(value)
         vars(self.lr).pop("initial", None)  # of which schedules made so far compute the rates
         with no_grad():
             self.lr[...] = value
+
+    def _require_own_rate(self) -> None:
+        """Raise ValueError where others have the same rate."""
 
 
 class Group(_Rated):
@@ -43,13 +57,20 @@ class Group(_Rated):
 
     Attributes:
         params: paths to Parameters.
-        lr: the learning rate, a float64 Tensor of shape (): that of the optimizer unless the group was given one.
-        options: those of the optimizer, with what the group was given in their place.
+        lr: the learning rate, a float64 Tensor of shape (): that of the optimizer unless the group was given one, which
+            `group.lr = 0.1` writes into. One that is the optimizer's is set there.
+        options: those of the optimizer, with what the group was given in their place; they can be read only.
     """
 
-    def __init__(self, params: dict[str, Any], lr: Any, options: Options) -> None:
-        self.params, self.options = params, options
+    def __init__(self, params: dict[str, Any], lr: Any, options: Options, shares_rate: bool) -> None:
+        self.params, self._options, self._shares_rate = params, dict(options), shares_rate
         vars(self)["lr"] = lr
+
+    def _require_own_rate(self) -> None:
+        if self._shares_rate:
+            what = "the rate of this group is that of the optimizer and of all groups without one of their own"
+            instead = 'optimizer.lr = ... for all of them, or {"params": ..., "lr": ...} when the optimizer is made'
+            raise ValueError(explain("Group", what, instead))
 
 
 class Optimizer(_Rated, ABC):
@@ -67,6 +88,7 @@ class Optimizer(_Rated, ABC):
         params: the list of Parameters.
         groups: the list of groups, each a `Group`.
         lr: the learning rate, a float64 Tensor of shape (); `optimizer.lr = 0.1` writes into it.
+        options: what the rule has besides, by name; it can be read only.
     Raises:
         ValueError: no parameter, one with `keep_grad` off or with a history or in two groups, a bad learning rate or
             option.
@@ -79,20 +101,20 @@ class Optimizer(_Rated, ABC):
         self.params = list(self._named.values())
         self._state: dict[str, dict[str, Any]] = {path: {} for path in self._named}
         vars(self)["lr"] = tensor(_rate(lr), dtype=np.float64)
-        self.options = self._checked_options(options)
+        self._options = self._checked_options(options)
         self.groups = [self._group(OrderedDict(named), own) for named, own in given]
 
     def _group(self, params: dict[str, Any], own: Options) -> Group:
-        own = {"lr": self.lr, **own}
-        lr = own.pop("lr")
-        lr = lr if lr is self.lr else tensor(_rate(lr), dtype=np.float64)
+        given = own.get("lr", self.lr)
+        lr = given if given is self.lr else tensor(_rate(given), dtype=np.float64)
+        own = {name: value for name, value in own.items() if name != "lr"}
         unknown = [name for name in own if name not in self.options]
         if unknown:
             what = f"{type(self).__name__} has no option {', '.join(map(repr, unknown))}"
             raise ValueError(explain("Optimizer", what, f"of {', '.join(('lr', *self.options))}"))
-        return Group(params, lr, self._checked_options({**self.options, **own}))
+        return Group(params, lr, self._checked_options({**self.options, **own}), lr is self.lr)
 
-    def _checked_options(self, options: Options) -> Options:
+    def _checked_options(self, options: Options) -> dict[str, Any]:
         checked = {name: _option(type(self).__name__, name, value) for name, value in options.items()}
         self._check(checked)
         return checked
@@ -331,12 +353,12 @@ def _checked(groups: Iterable[_Named]) -> OrderedDict[str, Any]:
 
 
 def _rate(value: Any) -> Any:
-    """`value` as a learning rate; one that is being captured cannot be read and is taken as it is."""
-    if isinstance(value, Tensor) and MODE.get().recorder is not None:
-        return value
-    array = np.asarray(plain(value))
-    if array.size != 1 or array.dtype.kind not in "fiu" or not 0 <= array.item() < np.inf:
-        raise ValueError(explain("lr", f"lr={value!r} is out of range", "a finite number >= 0"))
+    """`value` as a learning rate; of one that is being captured, the program looks at the number."""
+    array = seen(value) if isinstance(value, Tensor) else np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "fiu":
+        found = f"of {array.dtype} {array.shape}" if isinstance(value, Tensor) else repr(value)
+        raise ValueError(explain("lr", f"lr={found} is out of range", "a finite number >= 0"))
+    require_number("lr", "lr", array)
     return array.reshape(())
 
 
@@ -346,19 +368,12 @@ _FLAGS = {"nesterov", "centered"}
 def _option(op: str, name: str, value: Any) -> Any:
     """An option as it is kept: a bool, a pair of numbers (`betas`), or a number."""
     if name in _FLAGS:
-        return bool(value)
+        return flag(op, name, value)
     if name != "betas":
-        return _number(op, name, value)
+        return number(op, name, value, 0)
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise ValueError(explain(op, f"betas are two numbers, found {value!r}", "betas=(0.9, 0.999)"))
-    return tuple(_number(op, name, v) for v in value)
-
-
-def _number(op: str, name: str, value: Any) -> float:
-    """A hyper-parameter: a finite number >= 0."""
-    if not isinstance(value, (int, float, np.number)) or not 0 <= value < np.inf:
-        raise ValueError(explain(op, f"{name}={value!r} is out of range", "a finite number >= 0"))
-    return float(value)
+    return tuple(number(op, name, v, 0) for v in value)
 
 
 def require_below_one(op: str, **decays: Any) -> None:
