@@ -154,7 +154,12 @@ FIRES = [  # rule, function, argument, the operations that are left
     ("power_to_product", lambda x: x**1, F64, []),
     ("reduce_nothing", lambda x: np.sum(x, axis=0), F32[:1], ["reshape"]),
     ("reduce_nothing", lambda x: np.max(x, axis=()), F32, []),
-    ("constant_reshape", lambda x: x * np.reshape(np.broadcast_to(np.full_like(x[0, 0], 1), (1, 2)), 2), F32[:, :2], []),
+    (
+        "constant_reshape",
+        lambda x: x * np.reshape(np.broadcast_to(np.full_like(x[0, 0], 1), (1, 2)), 2),
+        F32[:, :2],
+        [],
+    ),
     ("drop_assign", set_all, F32, ["subtract"]),
     ("join_slices", halves, F32, [*HALVES, "concatenate"]),
     ("join_slices", rows_apart, F32, [*HALVES, "reshape", "reshape", "concatenate"]),

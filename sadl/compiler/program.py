@@ -32,6 +32,7 @@ MSG_SIZE = (
 )
 
 TILE_ELEMENTS = 1 << 17  # a tile of a kernel reads and writes at least so many elements: some microseconds
+COLUMN_TILES, LEAST_COLUMNS = 8, 64  # a nest that adds up columns is cut less: into so many, at least so wide
 LAUNCHES: dict[str, Callable[..., Launches | None]] = {  # operations that run as builtin loops
     "matmul": products.launches,
     **dict.fromkeys(convolution.LOOPS, convolution.launches),
@@ -95,7 +96,7 @@ class Program:
         size = sum(
             np.prod([n for n, s in zip(nest.sizes, o.strides, strict=True) if s]) for o in nest.operands.values()
         )
-        tile = products.tile_of(upper, int(size) // TILE_ELEMENTS, 16)
+        tile = _tile(nest, upper, int(size) // TILE_ELEMENTS)
         scratch = self._scratch_places(nest, upper, tile)
         if self.native:
             types = [t for _, t in source.parameters]
@@ -386,6 +387,13 @@ def _pointer(array: np.ndarray) -> int:
 def _bits(value: float) -> int:
     """A floating number as the eight bytes of a slot."""
     return struct.unpack("<q", struct.pack("<d", float(value)))[0]
+
+
+def _tile(nest: Nest, upper: int, tiles: int) -> int:
+    """How much of its range a tile of a kernel has. Each row of a tile of columns costs a start of the inner loop."""
+    if nest.space.is_column:
+        return max(products.tile_of(upper, min(tiles, max(COLUMN_TILES, upper // 512)), 16), min(upper, LEAST_COLUMNS))
+    return products.tile_of(upper, tiles, 16)
 
 
 def _spread(nest: Nest, operand: Operand, tile: int) -> int:

@@ -95,7 +95,9 @@ class _Copy:
             if changed.intersection(e.inputs):
                 changed.add(e.out)
                 eqns.append(e)
-        room = max(self._count(), len(self._producer.inputs) + len(self._producer.outs) + len(self._more())) <= MAX_ARRAYS
+        room = (
+            max(self._count(), len(self._producer.inputs) + len(self._producer.outs) + len(self._more())) <= MAX_ARRAYS
+        )
         return room and not any(map(is_step, eqns))
 
     def _with_new(self, eqn: Eqn) -> Eqn:

@@ -71,8 +71,8 @@ def gelu(x: Any, approximate: str = "none") -> Any:
     if approximate == "none":
         return x * (0.5 + 0.5 * erf_(x * math.sqrt(0.5)))
     if approximate == "tanh":
-        near = np.clip(x, -10, 10)  # where tanh is not yet 1 in any dtype; the cube of more could overflow
-        return x * (0.5 + 0.5 * np.tanh(near * (math.sqrt(2 / math.pi) * (1 + 0.044715 * near * near))))
+        near = np.where(np.absolute(x) < 30, x, 0)  # beyond, tanh is 1 without the cube, which could overflow
+        return x * (0.5 + 0.5 * np.tanh(x * (math.sqrt(2 / math.pi) * (1 + 0.044715 * near * near))))
     raise ValueError(explain("gelu", f"no approximation {approximate!r}", '"none" or "tanh"'))
 
 
